@@ -1,0 +1,156 @@
+/* isa.h: the one place that knows instruction sets.
+ *
+ * A kernel is written over `vf`, a vector of VL floats, and is compiled once per tier; the compiler's
+ * own macros choose the width here. Nothing else in the project tests for an instruction set.
+ *
+ * Include it first: it also makes Cython's `inline` binding for gcc, so that a tile called with
+ * literal arguments is specialised for them.
+ */
+#ifndef CYCNN_ISA_H
+#define CYCNN_ISA_H
+#include <stdint.h>
+#include <string.h>
+
+#undef CYTHON_INLINE
+#define CYTHON_INLINE inline __attribute__((always_inline))
+#define CYCNN_INLINE static inline __attribute__((always_inline))
+
+#if defined(__AVX512F__)
+#  define CYCNN_VECTOR_BYTES 64
+#elif defined(__AVX__)
+#  define CYCNN_VECTOR_BYTES 32
+#else
+#  define CYCNN_VECTOR_BYTES 16
+#endif
+#if defined(__SSE2__)
+#  include <immintrin.h>
+#endif
+
+typedef float vf __attribute__((vector_size(CYCNN_VECTOR_BYTES), may_alias));
+typedef float vf_unaligned __attribute__((vector_size(CYCNN_VECTOR_BYTES), may_alias, aligned(4)));
+typedef int32_t vi __attribute__((vector_size(CYCNN_VECTOR_BYTES), may_alias));
+
+/* VL: floats in a vector.  MR<k>: rows of the accumulator tile that is k vectors wide, so that the
+ * tile, one row of b and a broadcast fit the register file. */
+enum {
+    VL = CYCNN_VECTOR_BYTES / 4,
+#if CYCNN_VECTOR_BYTES == 64
+    MR4 = 6, MR2 = 14, MR1 = 14,
+#else
+    MR4 = 3, MR2 = 6, MR1 = 12,
+#endif
+    MR_MAX = 14
+};
+
+CYCNN_INLINE vf vload(const float *p) { return *(const vf_unaligned *)p; }
+CYCNN_INLINE void vstore(float *p, vf a) { *(vf_unaligned *)p = a; }
+CYCNN_INLINE vf vzero(void) { return (vf){}; }
+CYCNN_INLINE vf vset1(float x) { return x - (vf){}; }
+CYCNN_INLINE vf vadd(vf a, vf b) { return a + b; }
+CYCNN_INLINE vf vsub(vf a, vf b) { return a - b; }
+CYCNN_INLINE vf vmul(vf a, vf b) { return a * b; }
+CYCNN_INLINE vf vdiv(vf a, vf b) { return a / b; }
+/* a * b + c, one rounding where the machine has it */
+CYCNN_INLINE vf vfma(vf a, vf b, vf c) { return a * b + c; }
+/* lanes of x where a > b, of y elsewhere (also where a or b is NaN) */
+CYCNN_INLINE vf vselect_gt(vf a, vf b, vf x, vf y)
+{
+    vi m = a > b;
+    return (vf)(((vi)x & m) | ((vi)y & ~m));
+}
+/* lanes of x where a == b, of y elsewhere (also where a or b is NaN) */
+CYCNN_INLINE vf vselect_eq(vf a, vf b, vf x, vf y)
+{
+    vi m = a == b;
+    return (vf)(((vi)x & m) | ((vi)y & ~m));
+}
+
+/* vmax(a, b), vmin(a, b): b where either is NaN, so vmax(vzero(), x) lets a NaN in x pass */
+#if CYCNN_VECTOR_BYTES == 64
+CYCNN_INLINE vf vmax(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+CYCNN_INLINE vf vmin(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+CYCNN_INLINE vf vsqrt(vf a) { return (vf)_mm512_sqrt_ps((__m512)a); }
+#elif CYCNN_VECTOR_BYTES == 32
+CYCNN_INLINE vf vmax(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+CYCNN_INLINE vf vmin(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+CYCNN_INLINE vf vsqrt(vf a) { return (vf)_mm256_sqrt_ps((__m256)a); }
+#elif defined(__SSE2__)
+CYCNN_INLINE vf vmax(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
+CYCNN_INLINE vf vmin(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
+CYCNN_INLINE vf vsqrt(vf a) { return (vf)_mm_sqrt_ps((__m128)a); }
+#else
+CYCNN_INLINE vf vmax(vf a, vf b) { return vselect_gt(a, b, a, b); }
+CYCNN_INLINE vf vmin(vf a, vf b) { return vselect_gt(b, a, a, b); }
+CYCNN_INLINE vf vsqrt(vf a)
+{
+    for (int i = 0; i < VL; i++) a[i] = __builtin_sqrtf(a[i]);
+    return a;
+}
+#endif
+
+/* the first n floats of a vector, 0 <= n <= VL; lanes beyond n read as zero and are not written */
+#if CYCNN_VECTOR_BYTES == 64
+CYCNN_INLINE vf vload_part(const float *p, ptrdiff_t n)
+{
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p);
+}
+CYCNN_INLINE void vstore_part(float *p, vf a, ptrdiff_t n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), (__m512)a);
+}
+#elif CYCNN_VECTOR_BYTES == 32
+CYCNN_INLINE __m256i vfirst(ptrdiff_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+CYCNN_INLINE vf vload_part(const float *p, ptrdiff_t n) { return (vf)_mm256_maskload_ps(p, vfirst(n)); }
+CYCNN_INLINE void vstore_part(float *p, vf a, ptrdiff_t n) { _mm256_maskstore_ps(p, vfirst(n), (__m256)a); }
+#else
+CYCNN_INLINE vf vload_part(const float *p, ptrdiff_t n)
+{
+    vf a = vzero();
+    for (ptrdiff_t i = 0; i < n && i < VL; i++) a[i] = p[i];
+    return a;
+}
+CYCNN_INLINE void vstore_part(float *p, vf a, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n && i < VL; i++) p[i] = a[i];
+}
+#endif
+
+/* sum and maximum over the lanes, always in the same order; vhmax is NaN if any lane is */
+CYCNN_INLINE float vhsum(vf a)
+{
+    float s = 0;
+    for (int i = 0; i < VL; i++) s += a[i];
+    return s;
+}
+CYCNN_INLINE float vhmax(vf a)
+{
+    float m = a[0];
+    for (int i = 1; i < VL; i++) m = (a[i] > m || a[i] != a[i]) ? a[i] : m;
+    return m;
+}
+
+/* exp(x), relative error below 1e-7: the polynomial of Cephes expf (Moshier). +inf above 88.72,
+ * 0 below -87.33 (no denormal results), NaN for NaN. */
+CYCNN_INLINE vf vexp(vf x)
+{
+    const vf high = vset1(88.72283f), low = vset1(-87.33654f);
+    vf y = vmin(high, vmax(low, x));
+    vf z = y * 1.44269504088896341f + 12582912.0f; /* adding 1.5 * 2^23 rounds to an integer */
+    vi n = (vi)z - 0x4B400000;
+    vf k = z - 12582912.0f;
+    vf r = y - k * 0.693359375f;
+    r = r + k * 2.12194440e-4f;
+    vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    p = (p * (vf)(((n >> 1) + 127) << 23)) * (vf)((n - (n >> 1) + 127) << 23);
+    p = vselect_gt(x, high, vset1(__builtin_inff()), p);
+    return vselect_gt(low, x, vzero(), p);
+}
+#endif

@@ -1,0 +1,107 @@
+"""What every op says about itself.
+
+An op is a frozen dataclass: its fields are its attributes, its methods its meaning. The graph, the
+planner and the interpreter know ops by this interface alone and none of them by name.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from ..errors import ShapeError
+
+if TYPE_CHECKING:
+    from ..graph.ir import Graph, Node, Value
+    from ..plan.lower import Target
+
+__all__ = ["Cost", "Op", "Spec"]
+
+Dim = int | None
+Shape = tuple[Dim, ...]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Shape and dtype of a value; a dim of None is not known until the plan is made."""
+
+    shape: Shape
+    dtype: str = "float32"
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def concrete(self) -> bool:
+        """True when every dim is known."""
+        return None not in self.shape
+
+    @property
+    def size(self) -> int:
+        """Number of elements; every dim must be known."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * np.dtype(self.dtype).itemsize
+
+    @property
+    def pixels(self) -> int:
+        """Product of all dims but the last: positions of an ``N, H, W, C`` tensor."""
+        return math.prod(self.shape[:-1])
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Arithmetic (a multiply-add counts two) and memory traffic of one execution."""
+
+    flops: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Op:
+    """Base of all ops. Subclasses are frozen dataclasses; an op without fields needs no body."""
+
+    onnx: ClassVar[str | None] = None
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def infer(self, *specs: Spec) -> Spec | tuple[Spec, ...]:
+        """The spec of each output. Raises `ShapeError` with a sentence that helps."""
+        raise NotImplementedError
+
+    def gradient(self, graph: Graph, node: Node, dys: tuple[Value | None, ...]) -> list[Value | None]:
+        """Add the nodes that compute the gradient of each input; None where there is none.
+
+        ``dys`` holds the gradient of each output, None for an output nothing depends on. The graph is
+        concrete: every spec is known.
+        """
+        raise NotImplementedError(f"{self.name} has no gradient")
+
+    def evaluate(self, *arrays: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """The outputs, by plain NumPy in the arrays' own precision: slow, obvious, the oracle."""
+        raise NotImplementedError
+
+    def cost(self, *specs: Spec) -> Cost:
+        """Cost of one execution; by default one operation an output element and each tensor once."""
+        outputs = self.infer(*specs)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        traffic = sum(s.nbytes for s in (*specs, *outputs))
+        return Cost(sum(s.size for s in outputs), traffic)
+
+    def lower(self, node: Node, target: Target) -> None:
+        """Emit the kernels that compute ``node`` on this machine, see `plan.lower.Target`."""
+        raise NotImplementedError(f"{self.name} has no kernel")
+
+
+def require_rank(op: str, name: str, spec: Spec, rank: int, axes: str) -> None:
+    """Raise `ShapeError` unless ``spec`` has ``rank`` dims."""
+    if spec.rank != rank:
+        raise ShapeError(f"`{op}` takes {name} of rank {rank} {axes}. Received shape {spec.shape}.")

@@ -1,0 +1,138 @@
+"""Lowering: from a concrete graph to a flat list of kernel calls over buffers.
+
+Each op's ``lower(node, target)`` calls the methods of `Target`; what comes out is laid out in one arena
+by `plan.arena` and run by `plan.executor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from ..graph.ir import Graph, Node, Value
+from ..kernels.dispatch import Kernels
+from ..ops.base import Cost
+
+__all__ = ["Buffer", "Kernel", "PlannedStep", "Target", "lower"]
+
+
+class Kernel(NamedTuple):
+    """What a kernel module's function returns: one kernel for one shape."""
+
+    name: str
+    run: object
+    items: int
+    scratch: int
+    attributes: bytes
+
+
+@dataclass(eq=False)
+class Buffer:
+    """A piece of memory that steps read and write.
+
+    ``kind`` is that of the graph's values; "temporary" ones get an offset in the arena, all others an
+    address when the plan is bound or called.
+    """
+
+    nbytes: int
+    kind: str = "temporary"
+    value: Value | None = None
+
+
+@dataclass(eq=False)
+class PlannedStep:
+    """One kernel call. Operands are the buffers read, then those written; None is absent."""
+
+    kernel: Kernel
+    reads: tuple[Buffer | None, ...]
+    writes: tuple[Buffer, ...]
+    cost: Cost
+    node: Node | None = None
+    in_place: tuple[int, int] | None = None
+
+
+@dataclass(eq=False)
+class Target:
+    """What an op sees of the machine while it is lowered.
+
+    ``kernels`` are the modules of one tier, ``purpose`` is "latency" or "throughput".
+    """
+
+    kernels: Kernels
+    purpose: str = "latency"
+    steps: list[PlannedStep] = field(default_factory=list)
+    _buffers: dict[Value, Buffer] = field(default_factory=dict)
+    _node: Node | None = None
+
+    def read(self, value: Value | None) -> Buffer | None:
+        """The buffer of a value; None for an absent one."""
+        if value is None:
+            return None
+        if value not in self._buffers:
+            self._buffers[value] = Buffer(value.spec.nbytes, value.kind, value)
+        return self._buffers[value]
+
+    def reads(self, node: Node) -> list[Buffer | None]:
+        """The buffers of the node's inputs."""
+        return [self.read(v) for v in node.inputs]
+
+    def writes(self, node: Node) -> list[Buffer]:
+        """The buffers of the node's outputs."""
+        return [self.read(v) for v in node.outputs]
+
+    def temporary(self, nbytes: int) -> Buffer:
+        """Memory between two steps of one lowering, e.g. packed weights or partial sums."""
+        return Buffer(max(int(nbytes), 4))
+
+    def alias(self, value: Value, of: Value) -> None:
+        """``value`` is ``of`` seen in another shape: no step, no memory."""
+        self._buffers[value] = self.read(of)
+
+    def emit(
+        self,
+        kernel: tuple,
+        reads: Sequence[Buffer | None],
+        writes: Sequence[Buffer],
+        *,
+        in_place: tuple[int, int] | None = None,
+        cost: Cost | None = None,
+    ) -> None:
+        """Append a kernel call.
+
+        ``in_place=(i, j)``: the kernel allows ``writes[j]`` to be the same memory as ``reads[i]``.
+        ``cost`` is the node's unless given; it decides what runs serially.
+        """
+        node = self._node
+        cost = cost or node.op.cost(*(None if v is None else v.spec for v in node.inputs))
+        self.steps.append(
+            PlannedStep(Kernel(*kernel), tuple(reads), tuple(writes), cost, node, in_place)
+        )
+
+
+def lower(graph: Graph, kernels: Kernels, purpose: str = "latency") -> tuple[Target, list[Buffer]]:
+    """Lower every node; return the target and the buffer of each graph output.
+
+    Every output gets memory of its own: one that is another value seen again (an input handed through,
+    a reshape, the same output twice) is copied.
+    """
+    target = Target(kernels, purpose)
+    for node in graph.nodes:
+        target._node = node
+        node.op.lower(node, target)
+    outputs: list[Buffer] = []
+    for value in graph.outputs:
+        buffer = target.read(value)
+        if buffer.kind == "temporary" and buffer not in outputs:
+            buffer.kind = "output"
+        else:
+            source, buffer = buffer, Buffer(buffer.nbytes, "output", value)
+            size = source.nbytes // np.dtype("float32").itemsize
+            target._node = None
+            target.emit(
+                kernels.pointwise.copy(size), [source], [buffer], cost=Cost(0, 2 * source.nbytes)
+            )
+        outputs.append(buffer)
+    return target, outputs
