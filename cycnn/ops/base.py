@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ShapeError, UnsupportedOp
 
 if TYPE_CHECKING:
     from ..graph.ir import Graph, Node, Value
@@ -68,6 +68,15 @@ class Op:
     """Base of all ops. Subclasses are frozen dataclasses; an op without fields needs no body."""
 
     onnx: ClassVar[str | None] = None
+    # the activation that this op is, for ops that can apply one as they store (`fuse_activation`)
+    epilogue: ClassVar[str | None] = None
+    # True for the op that adds its first input to its second (`fuse_accumulate`)
+    accumulates: ClassVar[bool] = False
+
+    @property
+    def updates_state(self) -> bool:
+        """True when running the op changes one of its inputs, which is then a state value."""
+        return self.accumulates or getattr(self, "accumulate", False)
 
     @property
     def name(self) -> str:
@@ -83,7 +92,7 @@ class Op:
         ``dys`` holds the gradient of each output, None for an output nothing depends on. The graph is
         concrete: every spec is known.
         """
-        raise NotImplementedError(f"{self.name} has no gradient")
+        raise UnsupportedOp(f"{self.name} has no gradient.")
 
     def evaluate(self, *arrays: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """The outputs, by plain NumPy in the arrays' own precision: slow, obvious, the oracle."""
@@ -98,7 +107,7 @@ class Op:
 
     def lower(self, node: Node, target: Target) -> None:
         """Emit the kernels that compute ``node`` on this machine, see `plan.lower.Target`."""
-        raise NotImplementedError(f"{self.name} has no kernel")
+        raise UnsupportedOp(f"{self.name} has no kernel.")
 
 
 def require_rank(op: str, name: str, spec: Spec, rank: int, axes: str) -> None:

@@ -1,0 +1,111 @@
+"""A plan: one graph, one set of input shapes, one tier, as a flat program."""
+
+from __future__ import annotations
+
+from ..graph.ir import Graph
+from ..kernels.dispatch import Kernels
+from ..ops.base import Cost
+from .arena import merge_in_place, place
+from .executor import Program
+from .lower import Buffer, PlannedStep, lower
+from .weights import Weights
+
+__all__ = ["PARALLEL_FROM", "Plan", "estimated_seconds"]
+
+# A parallel region costs about a microsecond when the workers spin and some ten when they have to be
+# woken; below this much work on one core a step runs serially.
+PARALLEL_FROM = 12e-6
+WEIGHT_KINDS = ("parameter", "state", "constant")
+
+
+def estimated_seconds(cost: Cost) -> float:
+    """A rough time on one core, to tell work worth sharing from work that is not."""
+    return cost.flops / 100e9 + cost.nbytes / 25e9
+
+
+class Plan:
+    """The steps of a concrete graph, their memory laid out; immutable.
+
+    ``frozen``: weights do not change between calls, so steps that read weights alone run once, when the
+    plan is bound, and not in every call.
+    """
+
+    def __init__(
+        self, graph: Graph, kernels: Kernels, *, purpose: str = "latency", frozen: bool = True
+    ):
+        self.graph, self.kernels, self.purpose = graph, kernels, purpose
+        target, self._outputs = lower(graph, kernels, purpose)
+        self._inputs = [target.read(v) for v in graph.inputs]
+        self.prologue, self.steps = _hoist(target.steps) if frozen else ([], target.steps)
+        self._home = merge_in_place(self.steps)
+        self._folded = {b for step in self.prologue for b in step.writes}
+        body = [b for s in self.steps for b in (*s.reads, *s.writes) if b is not None]
+        body = dict.fromkeys((*self._inputs, *self._outputs, *body))
+        fixed = {b for b in body if b in self._folded}
+        for buffer in fixed:
+            buffer.kind = "folded"
+        self.arena = place(self.steps, self._home)
+        homes = dict.fromkeys(self._home.get(b, b) for b in body)
+        self._number = {b: i for i, b in enumerate(homes, start=1)}
+
+    def bind(self, weights: Weights) -> Program:
+        """A program that reads ``weights``; its prologue has been run."""
+        folded = self._fold(weights)
+        fixed = {}
+        for buffer, number in self._number.items():
+            if buffer.kind == "folded":
+                fixed[number] = folded[buffer]
+            elif buffer.kind in WEIGHT_KINDS:
+                fixed[number] = weights.array(buffer.value)
+        return Program(
+            [self._step(s) for s in self.steps],
+            len(self._number) + 1,
+            fixed,
+            {self._number[b]: offset for b, offset in self.arena.offsets.items()},
+            [(self._number[b], v.spec.shape, v.spec.dtype) for b, v in self._pairs("inputs")],
+            [(self._number[b], v.spec.shape, v.spec.dtype) for b, v in self._pairs("outputs")],
+            self.arena.nbytes,
+            max((s.kernel.scratch for s in self.steps), default=0),
+        )
+
+    def _pairs(self, which: str) -> zip:
+        buffers = self._inputs if which == "inputs" else self._outputs
+        return zip(buffers, getattr(self.graph, which), strict=True)
+
+    def _fold(self, weights: Weights) -> dict:
+        keys = {}
+        for step in self.prologue:
+            for buffer in step.reads:
+                if buffer is not None and buffer.value is not None and buffer not in keys:
+                    keys[buffer] = (buffer.value.source or id(buffer.value.array),)
+        folded = {}
+        for step in self.prologue:
+            folded.update(weights.folded(step, keys))
+        return folded
+
+    def _operand(self, buffer: Buffer | None) -> int:
+        return 0 if buffer is None else self._number[self._home.get(buffer, buffer)]
+
+    def _step(self, step: PlannedStep) -> tuple:
+        operands = tuple(self._operand(b) for b in (*step.reads, *step.writes))
+        kernel = step.kernel
+        parallel = kernel.items > 1 and estimated_seconds(step.cost) > PARALLEL_FROM
+        return kernel.run, kernel.items, kernel.attributes, operands, parallel
+
+
+def _hoist(steps: list[PlannedStep]) -> tuple[list[PlannedStep], list[PlannedStep]]:
+    """Split off the steps that depend on weights alone."""
+    known: set[Buffer] = set()
+    prologue, body = [], []
+    for step in steps:
+        reads = [b for b in step.reads if b is not None]
+        if (
+            reads
+            and all(b.kind in WEIGHT_KINDS or b in known for b in reads)
+            and all(b.kind == "temporary" for b in step.writes)
+        ):
+            known.update(step.writes)
+            prologue.append(step)
+        else:
+            body.append(step)
+    return prologue, body
