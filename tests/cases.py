@@ -1,0 +1,324 @@
+"""The grid: every op with every shape it is tested on. A new case is one new line.
+
+A case is an op and its inputs. An input is a shape (filled with seeded normal numbers), an array (taken
+as it is) or None (absent). One line of CONVOLUTIONS, DENSE or POOLS makes a case of the forward op and of
+each of its backward ops.
+
+Sizes are chosen around the tiles of every tier: 8, 16, 32 and 64 output channels, 3, 6, 12 and 14 pixels.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, fields
+
+import numpy as np
+from cycnn.geometry import Window
+from cycnn.ops.base import Op
+
+def _family(module, names):  # until every op has landed
+    import importlib
+
+    try:
+        return [getattr(importlib.import_module(module), n) for n in names.split()]
+    except ImportError:
+        return [type(n, (_Missing,), {}) for n in names.split()]
+
+
+class _Missing(Op):
+    def __init__(self, *attributes):
+        pass
+
+
+Conv2D, Conv2DBackwardData = _family("cycnn.ops.conv", "Conv2D Conv2DBackwardData")
+Dense, DenseBackwardData = _family("cycnn.ops.dense", "Dense DenseBackwardData")
+Dropout, = _family("cycnn.ops.dropout", "Dropout")
+SoftmaxCrossEntropy, = _family("cycnn.ops.loss", "SoftmaxCrossEntropy")
+SGDUpdate, = _family("cycnn.ops.optimizer", "SGDUpdate")
+AccumulateGradient, Add, Relu, ReluBackward, Scale = _family("cycnn.ops.pointwise", "AccumulateGradient Add Relu ReluBackward Scale")
+AveragePool2D, AveragePool2DBackward, GlobalAveragePool2D, GlobalAveragePool2DBackward, GlobalMaxPool2D, GlobalMaxPool2DBackward, MaxPool2D, MaxPool2DBackward = _family("cycnn.ops.pool", "AveragePool2D AveragePool2DBackward GlobalAveragePool2D GlobalAveragePool2DBackward GlobalMaxPool2D GlobalMaxPool2DBackward MaxPool2D MaxPool2DBackward")
+Flatten, Reshape = _family("cycnn.ops.shape", "Flatten Reshape")
+BiasGradient, Conv2DBackwardWeight, DenseBackwardWeight = _family("cycnn.ops.weight_gradient", "BiasGradient Conv2DBackwardWeight DenseBackwardWeight")
+
+window = Window.make
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An op and what it is applied to."""
+
+    op: Op
+    inputs: tuple
+
+    def __str__(self) -> str:
+        attributes = [_brief(getattr(self.op, f.name)) for f in fields(self.op)]
+        inputs = ["given " + _brief(x.shape) if _given(x) else _brief(x) or "-" for x in self.inputs]
+        return " ".join([self.op.name, *filter(None, attributes), "on", *inputs])
+
+    def arrays(self) -> list[np.ndarray | None]:
+        """New inputs, the same every time."""
+        rng = np.random.default_rng(zlib.crc32(str(self).encode()))
+        return [_fill(x, rng) for x in self.inputs]
+
+    @property
+    def size(self) -> int:
+        """Number of elements of all inputs."""
+        return sum(x.size for x in self.arrays() if x is not None)
+
+
+def _given(x: object) -> bool:
+    return isinstance(x, np.ndarray)
+
+
+def _fill(x: object, rng: np.random.Generator) -> np.ndarray | None:
+    if x is None or _given(x):
+        return None if x is None else x.copy()
+    return rng.standard_normal(x).astype(np.float32)
+
+
+def _brief(attribute: object) -> str:
+    if isinstance(attribute, Window):
+        parts = [("k", attribute.kernel), ("s", attribute.strides), ("d", attribute.dilation)]
+        return "".join(f"{k}{_brief(v)}" for k, v in parts) + f"p{_brief(attribute.padding)}"
+    if isinstance(attribute, tuple):
+        return "x".join(map(_brief, attribute)) or "scalar"
+    return "" if attribute is None else str(attribute)
+
+
+def case(op: Op, *inputs: object) -> Case:
+    return Case(op, inputs)
+
+
+# ---- convolution: image, filters, window, groups -------------------------------------------------
+
+CHANNELS = (1, 2, 3, 4, 6, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 70, 96, 127, 128, 130)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution's shapes, from which each of its ops makes a case."""
+
+    x: tuple[int, ...]
+    filters: int
+    window: Window
+    groups: int = 1
+
+    @property
+    def w(self) -> tuple[int, ...]:
+        return (*self.window.kernel, self.x[3] // self.groups, self.filters)
+
+    @property
+    def y(self) -> tuple[int, ...]:
+        return (self.x[0], *self.window.output(self.x[1:3]), self.filters)
+
+    def forward(self, bias: bool, activation: str | None) -> Case:
+        op = Conv2D(self.window, self.groups, activation)
+        return case(op, self.x, self.w, (self.filters,) if bias else None)
+
+    def backward_data(self) -> Case:
+        return case(Conv2DBackwardData(self.window, self.groups, self.x), self.y, self.w)
+
+    def backward_weight(self, accumulate: bool) -> Case:
+        op = Conv2DBackwardWeight(self.window, self.groups, self.w, accumulate)
+        return case(op, self.x, self.y, *([self.w] if accumulate else []))
+
+
+C = Convolution
+CONVOLUTIONS = [
+    # every channel tail, in and out
+    *(C((1, 4, 5, n), 5, window(3)) for n in CHANNELS),
+    *(C((1, 4, 5, 3), n, window(3)) for n in CHANNELS),
+    *(C((2, 3, 4, n), n, window(1)) for n in CHANNELS),
+    *(C((1, 5, 4, n), n, window(3, padding="same")) for n in CHANNELS),
+    # every pixel tail: rows of 1 to 30 pixels, in one row and in two
+    *(C((1, 1, n, 4), 17, window(1)) for n in range(1, 31)),
+    *(C((1, 4, n + 2, 3), 17, window(3)) for n in range(1, 31)),
+    *(C((1, 2, n, 16), 66, window(3, padding="same")) for n in range(1, 17)),
+    # strides, also beyond the window
+    C((1, 9, 11, 3), 8, window(3, 2)),
+    C((2, 8, 8, 16), 24, window(3, 2, "same")),
+    C((1, 9, 9, 17), 33, window(3, 2, 1)),
+    C((1, 10, 11, 5), 6, window(2, 3)),
+    C((1, 11, 9, 4), 5, window(1, 2)),
+    C((1, 13, 12, 20), 18, window(1, 3)),
+    C((1, 12, 10, 3), 7, window((3, 2), (1, 3), "same")),
+    C((1, 13, 13, 2), 3, window(2, 5, 1)),
+    C((1, 23, 27, 3), 16, window(7, 2, 3)),
+    C((1, 27, 27, 3), 20, window(11, 4)),
+    C((1, 16, 15, 8), 16, window(5, 4, "same")),
+    # dilation
+    C((1, 9, 8, 3), 4, window(3, 1, "valid", 2)),
+    C((2, 9, 10, 6), 17, window(3, 1, "same", 2)),
+    C((1, 12, 12, 5), 9, window((2, 3), 2, "same", (3, 2))),
+    C((1, 13, 12, 16), 32, window(3, 3, 4, 4)),
+    C((1, 8, 15, 3), 8, window((1, 3), 1, "valid", (1, 5))),
+    # groups and depthwise
+    C((1, 6, 7, 4), 6, window(3), groups=2),
+    C((2, 5, 6, 6), 9, window(3, 1, "same"), groups=3),
+    C((1, 6, 6, 34), 36, window(3, 1, "same"), groups=2),
+    C((1, 6, 6, 8), 16, window(1), groups=4),
+    C((1, 6, 6, 130), 128, window(3, 2, "same"), groups=2),
+    C((1, 6, 6, 5), 10, window(3, 2, 1, 2), groups=5),
+    *(C((1, 6, 7, n), n, window(3, 1, "same"), groups=n) for n in (1, 2, 3, 7, 8, 16, 17, 33, 65)),
+    C((2, 7, 9, 16), 16, window(3, 2, "same"), groups=16),
+    C((1, 9, 9, 10), 30, window(5, 1, "same"), groups=10),
+    # padding: each side, even windows, more than the window
+    C((1, 5, 6, 3), 4, window(3, 1, ((1, 0), (0, 2)))),
+    C((1, 5, 6, 16), 16, window((2, 4), 1, ((0, 1), (2, 1)))),
+    C((2, 6, 5, 3), 8, window(2, 1, "same")),
+    C((1, 7, 7, 8), 8, window(4, 1, "same")),
+    C((1, 7, 6, 4), 8, window(4, 2, "same")),
+    C((1, 3, 3, 3), 5, window(2, 1, 3)),
+    C((1, 3, 4, 17), 16, window(3, 2, ((5, 4), (3, 6)))),
+    C((1, 2, 2, 2), 3, window(2, 3, ((4, 0), (0, 5)))),
+    C((1, 6, 6, 3), 4, window(1, 1, 1)),
+    # small images, and windows as large as the image
+    C((1, 1, 1, 1), 1, window(1)),
+    C((1, 1, 1, 1), 1, window(3, 1, "same")),
+    C((3, 1, 1, 16), 64, window(3, 1, "same")),
+    C((1, 1, 1, 130), 70, window(1)),
+    C((2, 5, 5, 3), 10, window(5)),
+    C((1, 7, 4, 33), 17, window((7, 4))),
+    C((1, 1, 9, 3), 4, window((1, 9))),
+    C((1, 2, 3, 4), 5, window((5, 7), 1, "same")),
+    # batches, among them the empty one
+    C((0, 5, 6, 3), 8, window(3, 1, "same")),
+    C((0, 4, 4, 16), 64, window(1)),
+    C((0, 4, 4, 8), 8, window(3), groups=8),
+    C((3, 5, 5, 1), 1, window(3, 1, "same")),
+    C((3, 6, 7, 16), 17, window(3, 1, "same")),
+    C((3, 9, 9, 2), 65, window(3, 2)),
+    C((5, 3, 3, 64), 64, window(3, 1, "same")),
+    # larger than a block of any driver
+    C((1, 20, 21, 70), 130, window(3, 1, "same")),
+    C((2, 14, 14, 192), 96, window(1)),
+    C((1, 7, 7, 520), 72, window(3, 1, "same")),
+    C((1, 40, 45, 3), 64, window(3, 1, "same")),
+    C((1, 2, 3, 1100), 40, window(1)),
+]
+EPILOGUES = [(True, None), (True, "relu"), (False, None), (False, "relu")]
+
+# ---- dense: rows, inputs, units ------------------------------------------------------------------
+
+DENSE = [
+    *((2, n, 5) for n in CHANNELS),
+    *((2, 5, n) for n in CHANNELS),
+    *((n, 7, 19) for n in (*range(1, 31), 42, 43, 84, 85)),
+    (0, 4, 3),
+    (1, 1, 1),
+    (1, 400, 120),
+    (3, 784, 10),
+    (7, 33, 130),
+    (128, 84, 10),
+    (129, 257, 65),
+    (13, 1030, 70),
+]
+
+# ---- pooling: image, window ----------------------------------------------------------------------
+
+POOLS = [
+    *(((1, 4, 6, n), window(2, 2)) for n in CHANNELS),
+    *(((1, 2, n + 1, 5), window(2, 1)) for n in range(1, 10)),
+    ((2, 7, 9, 3), window(2, 2)),
+    ((1, 7, 9, 3), window(3, 2)),
+    ((1, 7, 9, 16), window(3, 2, 1)),
+    ((3, 8, 7, 17), window(3, 2, "same")),
+    ((1, 6, 5, 4), window(2, 1, "same")),
+    ((1, 6, 5, 33), window(3, 1, "same")),
+    ((1, 9, 11, 2), window(2, 3)),
+    ((1, 9, 10, 3), window((2, 3), (3, 1))),
+    ((1, 9, 10, 3), window((3, 1), (1, 2), ((0, 1), (0, 0)))),
+    ((1, 8, 9, 6), window((2, 3), 2, ((1, 0), (1, 2)))),
+    ((1, 9, 9, 5), window(2, 1, "valid", 3)),
+    ((2, 8, 9, 5), window(3, 2, "same", 2)),
+    ((1, 1, 1, 1), window(1)),
+    ((1, 1, 1, 9), window(3, 1, "same")),
+    ((2, 5, 4, 8), window((5, 4))),
+    ((1, 20, 20, 65), window(3, 2, 1)),
+    ((0, 4, 4, 3), window(2, 2)),
+]
+GLOBAL_POOLS = [
+    *((2, 3, 5, n) for n in CHANNELS),
+    (1, 1, 1, 1),
+    (3, 1, 1, 17),
+    (1, 29, 31, 5),
+    (0, 3, 3, 4),
+]
+
+# ---- the others ----------------------------------------------------------------------------------
+
+SIZES = (1, 3, 4, 7, 8, 15, 16, 17, 31, 33, 64, 65, 130, 1000)
+SHAPES = [*((n,) for n in SIZES), (3, 5), (2, 3, 4, 5), (3, 60, 61, 3), (0, 4)]
+SCALE = np.array([0.25], np.float32)
+LEARNING_RATE = np.array([0.1], np.float32)
+
+
+def ties(*shape: int) -> np.ndarray:
+    """Small integers, so that the maximum of a window is often taken more than once."""
+    return np.random.default_rng(7).integers(-1, 2, shape).astype(np.float32)
+
+
+def labels(n: int, classes: int) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, classes, n).astype(np.int32)
+
+
+def seed(key: int, step: int) -> np.ndarray:
+    return np.array([key, step], np.uint64)
+
+
+def pooled(shape: tuple[int, ...], w: Window) -> tuple[int, ...]:
+    return (shape[0], *w.output(shape[1:3]), shape[3])
+
+
+CASES = [
+    *(c.forward(*EPILOGUES[i % 4]) for i, c in enumerate(CONVOLUTIONS)),
+    *(c.backward_data() for c in CONVOLUTIONS),
+    *(c.backward_weight(i % 3 == 0) for i, c in enumerate(CONVOLUTIONS)),
+    *(
+        case(Dense(activation), (n, i), (i, u), (u,) if bias else None)
+        for k, (n, i, u) in enumerate(DENSE)
+        for bias, activation in [EPILOGUES[k % 4]]
+    ),
+    *(case(DenseBackwardData(), (n, u), (i, u)) for n, i, u in DENSE),
+    *(case(DenseBackwardWeight(), (n, i), (n, u)) for n, i, u in DENSE),
+    *(case(DenseBackwardWeight(True), (n, i), (n, u), (i, u)) for n, i, u in DENSE[::3]),
+    *(case(BiasGradient(), (3, 4, n)) for n in CHANNELS),
+    *(case(BiasGradient(True), (n, 17), (17,)) for n in range(31)),
+    case(BiasGradient(), (2, 70, 71, 5)),
+    case(BiasGradient(True), (300, 65), (65,)),
+    *(case(MaxPool2D(w), x) for x, w in POOLS),
+    *(case(MaxPool2D(w), ties(*x)) for x, w in POOLS[::3]),
+    *(case(MaxPool2DBackward(w), x, pooled(x, w)) for x, w in POOLS),
+    *(case(MaxPool2DBackward(w), ties(*x), pooled(x, w)) for x, w in POOLS),
+    *(case(AveragePool2D(w), x) for x, w in POOLS),
+    *(case(AveragePool2D(w, True), x) for x, w in POOLS),
+    *(case(AveragePool2DBackward(w, x, False), pooled(x, w)) for x, w in POOLS),
+    *(case(AveragePool2DBackward(w, x, True), pooled(x, w)) for x, w in POOLS),
+    *(case(GlobalAveragePool2D(), x) for x in GLOBAL_POOLS),
+    *(case(GlobalAveragePool2DBackward(x), (x[0], x[3])) for x in GLOBAL_POOLS),
+    *(case(GlobalMaxPool2D(), x) for x in GLOBAL_POOLS),
+    *(case(GlobalMaxPool2DBackward(), x, (x[0], x[3])) for x in GLOBAL_POOLS),
+    *(case(GlobalMaxPool2DBackward(), ties(*x), (x[0], x[3])) for x in GLOBAL_POOLS),
+    *(case(Relu(), s) for s in SHAPES),
+    *(case(ReluBackward(), s, s) for s in SHAPES),
+    case(ReluBackward(), ties(3, 70), (3, 70)),
+    *(case(Add(), s, s) for s in SHAPES),
+    *(case(Scale(), s, SCALE) for s in SHAPES),
+    *(case(AccumulateGradient(), s, s) for s in SHAPES),
+    case(Flatten(), (2, 3, 4, 5)),
+    case(Flatten(), (1, 7)),
+    case(Flatten(), (0, 3, 2)),
+    case(Reshape((4, 15)), (2, 3, 4, 5)),
+    case(Reshape((3, 2)), (0, 6)),
+    *(case(Dropout(0.5, 3), (2, n), seed(11, n)) for n in SIZES),
+    case(Dropout(0.2, 1), (3, 70, 71, 3), seed(2**63 + 5, 2**33)),
+    case(Dropout(0.0, 0), (4, 9), seed(0, 0)),
+    case(Dropout(0.9, 0), (0, 9), seed(0, 0)),
+    *(case(SoftmaxCrossEntropy(), (3, k), labels(3, k), SCALE) for k in CHANNELS),
+    *(case(SoftmaxCrossEntropy(), (n, 10), labels(n, 10), SCALE) for n in (0, 1, 2, 127, 300)),
+    *(
+        case(SGDUpdate(m, n, d), (s,), (s,), (s,) if m else None, LEARNING_RATE)
+        for s in (*SIZES, 40000)
+        for m, n, d in [(0.0, False, 0.0), (0.9, False, 0.0), (0.9, True, 0.01), (0.0, False, 0.1)]
+    ),
+]

@@ -1,0 +1,28 @@
+"""Fixtures and settings that every test shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from cycnn.plan import executor
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder ``shared`` beside the checkout (data sets, texts); tests of it are skipped without."""
+    if not SHARED.is_dir():
+        missing = f"no folder {SHARED}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _three_threads():
+    """Steps may run on up to three threads, on any machine."""
+    executor.set_team_size(3)

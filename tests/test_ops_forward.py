@@ -1,0 +1,37 @@
+"""Every op computes what its formula says: kernels of every tier, and the interpreter."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import oracle
+import pytest
+import runner
+from cases import CASES
+
+grid = pytest.mark.parametrize("case", CASES, ids=str)
+tiers = pytest.mark.parametrize("tier", runner.TIERS)
+
+
+@cache
+def expected(case):
+    return oracle.expected(case.op, case.arrays())
+
+
+@grid
+@tiers
+def test_kernels_compute_the_formula(case, tier):
+    runner.assert_close(runner.run(case.op, case.arrays(), tier=tier), expected(case))
+
+
+@grid
+def test_interpreter_computes_the_formula(case):
+    runner.assert_close(runner.evaluate(case.op, case.arrays()), expected(case))
+
+
+@grid
+def test_inference_tells_shapes_and_dtypes(case):
+    outputs = runner.evaluate(case.op, case.arrays())
+    told = [(s.shape, s.dtype) for s in runner.specs(case.op, case.arrays())]
+    assert not told or told == [(y.shape, str(y.dtype)) for y in outputs]
