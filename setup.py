@@ -1,10 +1,11 @@
 """Build every kernel once per instruction-set tier: one .pyx, one .c, one shared object a tier.
 
-Switches (environment):
+Switches (environment); changing one makes the next build start afresh:
     CYCNN_SANITIZE=address,undefined   instrument the C code
     CYCNN_DEBUG=1                      bounds checks and None checks in Cython, no optimisation
 """
 
+import copy
 import os
 import platform
 from pathlib import Path
@@ -38,8 +39,10 @@ LINK = ["-Wl,-s"]
 if DEBUG:
     COMPILE, LINK = ["-O1", "-g"], []
 if SANITIZE:
-    COMPILE = ["-O1", "-g", f"-fsanitize={SANITIZE}"]
+    COMPILE = ["-O1", "-g", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
     LINK = [f"-fsanitize={SANITIZE}"]
+
+VARIANT = "-".join(["debug"] * DEBUG + [s for s in SANITIZE.split(",") if s]) or "release"
 
 OPENMP = ["-fopenmp"]  # only the executor opens parallel regions; kernels know nothing of threads
 
@@ -56,13 +59,33 @@ ROOT = Path(__file__).parent
 KERNELS = Path("cycnn/kernels")
 
 
+def tree(*folders, kinds=None):
+    """Every file in ``folders``, of the given suffixes only, that is not the product of a build."""
+    files = (p for folder in folders for p in Path(folder).rglob("*") if p.is_file())
+    return sorted(
+        str(p) for p in files if p.suffix in (kinds or {p.suffix} - {".so", ".pyc", ".c", ".o"})
+    )
+
+
 def translate(paths):
-    """Cythonize ``paths`` and return the C file of each."""
-    extensions = [
-        Extension(".".join(p.with_suffix("").parts), [str(p)]) for p in paths
-    ]
-    done = cythonize(extensions, build_dir="build/c", compiler_directives=DIRECTIVES)
-    return [e.sources[0] for e in done]
+    """Cythonize ``paths``; return the C file of each."""
+    extensions = [Extension(".".join(p.with_suffix("").parts), [str(p)]) for p in paths]
+    done = cythonize(
+        extensions,
+        build_dir=f"build/c-{VARIANT}",
+        compiler_directives=DIRECTIVES,
+        nthreads=os.cpu_count(),
+    )
+    return {path: e.sources[0] for path, e in zip(paths, done, strict=True)}
+
+
+def variant_stamp():
+    """A file as old as the last change of variant: what was built before it is out of date."""
+    stamp = Path("build/variant")
+    stamp.parent.mkdir(exist_ok=True)
+    if not stamp.exists() or stamp.read_text() != VARIANT:
+        stamp.write_text(VARIANT)
+    return str(stamp)
 
 
 def extension(name, c_file, flags):
@@ -73,36 +96,37 @@ def extension(name, c_file, flags):
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=COMPILE + flags,
         extra_link_args=LINK + (OPENMP if flags is OPENMP else []),
-        depends=[str(p) for p in (*KERNELS.glob("*.h"), *KERNELS.glob("*.pxd"))],
+        depends=[variant_stamp(), *tree(KERNELS, kinds={".pxd", ".h"})],
     )
 
 
 def extensions():
     os.chdir(ROOT)
-    kernels = sorted(KERNELS.glob("*.pyx"))
-    baseline = sorted(p for p in Path("cycnn").rglob("*.pyx") if p.parent != KERNELS)
-    c_kernels, c_baseline = translate(kernels), translate(baseline)
-    for tier, flags in TIERS.items():
-        (KERNELS / tier).mkdir(exist_ok=True)  # where an in-place build puts the shared objects
-        for source, c_file in zip(kernels, c_kernels):
-            yield extension(f"cycnn.kernels.{tier}.{source.stem}", c_file, flags)
-    for source, c_file in zip(baseline, c_baseline):
-        yield extension(".".join(source.with_suffix("").parts), c_file, OPENMP)
+    c_files = translate(sorted(Path("cycnn").rglob("*.pyx")))
+    for path, c_file in c_files.items():
+        name = ".".join(path.with_suffix("").parts)
+        if path.parent != KERNELS:
+            yield extension(name, c_file, OPENMP)
+            continue
+        for tier, flags in TIERS.items():
+            (KERNELS / tier).mkdir(exist_ok=True)  # where an in-place build puts the shared objects
+            yield extension(f"cycnn.kernels.{tier}.{path.stem}", c_file, flags)
 
 
-class PerTier(build_ext):
-    """Give every extension an object folder of its own, since tiers share their C files."""
-
+class BuildTiers(build_ext):
     def build_extension(self, ext):
-        shared, self.build_temp = self.build_temp, os.path.join(self.build_temp, ext.name)
-        try:
-            super().build_extension(ext)
-        finally:
-            self.build_temp = shared
+        """Build in an object folder of its own: tiers share C files, and are built in parallel."""
+        own = copy.copy(self)
+        own.build_temp = os.path.join(self.build_temp, ext.name)
+        super(BuildTiers, own).build_extension(ext)
+
+    def get_source_files(self):
+        """What the source distribution holds besides the Python files of the package."""
+        return tree("cycnn", "tests", "benchmarks", "tools", ".ci")
 
 
 setup(
     ext_modules=list(extensions()),
-    cmdclass={"build_ext": PerTier},
+    cmdclass={"build_ext": BuildTiers},
     options={"build_ext": {"parallel": os.cpu_count()}},
 )
