@@ -1,0 +1,1 @@
+"""What each op means: one file a family says its shapes, gradient, cost and kernels."""

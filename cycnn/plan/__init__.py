@@ -1,0 +1,1 @@
+"""From a concrete graph to a flat program on one block of memory, and its executor."""

@@ -9,7 +9,7 @@ from .arena import ALIGNMENT
 from .executor import Program
 from .lower import Buffer, PlannedStep
 
-__all__ = ["Weights", "aligned_empty"]
+__all__ = ["Weights", "aligned_empty", "run_step"]
 
 
 def aligned_empty(nbytes: int) -> np.ndarray:
