@@ -13,8 +13,10 @@ import zlib
 from dataclasses import dataclass, fields
 
 import numpy as np
+
 from cycnn.geometry import Window
 from cycnn.ops.base import Op
+
 
 def _family(module, names):  # until every op has landed
     import importlib
@@ -32,13 +34,29 @@ class _Missing(Op):
 
 Conv2D, Conv2DBackwardData = _family("cycnn.ops.conv", "Conv2D Conv2DBackwardData")
 Dense, DenseBackwardData = _family("cycnn.ops.dense", "Dense DenseBackwardData")
-Dropout, = _family("cycnn.ops.dropout", "Dropout")
-SoftmaxCrossEntropy, = _family("cycnn.ops.loss", "SoftmaxCrossEntropy")
-SGDUpdate, = _family("cycnn.ops.optimizer", "SGDUpdate")
-AccumulateGradient, Add, Relu, ReluBackward, Scale = _family("cycnn.ops.pointwise", "AccumulateGradient Add Relu ReluBackward Scale")
-AveragePool2D, AveragePool2DBackward, GlobalAveragePool2D, GlobalAveragePool2DBackward, GlobalMaxPool2D, GlobalMaxPool2DBackward, MaxPool2D, MaxPool2DBackward = _family("cycnn.ops.pool", "AveragePool2D AveragePool2DBackward GlobalAveragePool2D GlobalAveragePool2DBackward GlobalMaxPool2D GlobalMaxPool2DBackward MaxPool2D MaxPool2DBackward")
+(Dropout,) = _family("cycnn.ops.dropout", "Dropout")
+(SoftmaxCrossEntropy,) = _family("cycnn.ops.loss", "SoftmaxCrossEntropy")
+(SGDUpdate,) = _family("cycnn.ops.optimizer", "SGDUpdate")
+AccumulateGradient, Add, Relu, ReluBackward, Scale = _family(
+    "cycnn.ops.pointwise", "AccumulateGradient Add Relu ReluBackward Scale"
+)
+(
+    AveragePool2D,
+    AveragePool2DBackward,
+    GlobalAveragePool2D,
+    GlobalAveragePool2DBackward,
+    GlobalMaxPool2D,
+    GlobalMaxPool2DBackward,
+    MaxPool2D,
+    MaxPool2DBackward,
+) = _family(
+    "cycnn.ops.pool",
+    "AveragePool2D AveragePool2DBackward GlobalAveragePool2D GlobalAveragePool2DBackward GlobalMaxPool2D GlobalMaxPool2DBackward MaxPool2D MaxPool2DBackward",
+)
 Flatten, Reshape = _family("cycnn.ops.shape", "Flatten Reshape")
-BiasGradient, Conv2DBackwardWeight, DenseBackwardWeight = _family("cycnn.ops.weight_gradient", "BiasGradient Conv2DBackwardWeight DenseBackwardWeight")
+BiasGradient, Conv2DBackwardWeight, DenseBackwardWeight = _family(
+    "cycnn.ops.weight_gradient", "BiasGradient Conv2DBackwardWeight DenseBackwardWeight"
+)
 
 window = Window.make
 
@@ -52,7 +70,9 @@ class Case:
 
     def __str__(self) -> str:
         attributes = [_brief(getattr(self.op, f.name)) for f in fields(self.op)]
-        inputs = ["given " + _brief(x.shape) if _given(x) else _brief(x) or "-" for x in self.inputs]
+        inputs = [
+            "given " + _brief(x.shape) if _given(x) else _brief(x) or "-" for x in self.inputs
+        ]
         return " ".join([self.op.name, *filter(None, attributes), "on", *inputs])
 
     def arrays(self) -> list[np.ndarray | None]:
@@ -91,7 +111,32 @@ def case(op: Op, *inputs: object) -> Case:
 
 # ---- convolution: image, filters, window, groups -------------------------------------------------
 
-CHANNELS = (1, 2, 3, 4, 6, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 70, 96, 127, 128, 130)
+CHANNELS = (
+    1,
+    2,
+    3,
+    4,
+    6,
+    7,
+    8,
+    9,
+    15,
+    16,
+    17,
+    24,
+    31,
+    32,
+    33,
+    48,
+    63,
+    64,
+    65,
+    70,
+    96,
+    127,
+    128,
+    130,
+)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from cycnn.plan import executor
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -108,7 +108,9 @@ def conv2d_backward_weight(op, x, dy, into=None):
 
 
 def dense(op, x, w, b):
-    y = np.array([[sum_of(row * column) for column in w.T] for row in x]).reshape(len(x), w.shape[1])
+    y = np.array([[sum_of(row * column) for column in w.T] for row in x]).reshape(
+        len(x), w.shape[1]
+    )
     return activate(y if b is None else y + b, op.activation)
 
 

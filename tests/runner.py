@@ -7,14 +7,16 @@ are followed and preceded by words that must survive.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import numpy as np
-from cycnn.graph.ir import Graph
+
+from cycnn.graph.ir import Graph, Value
 from cycnn.kernels import dispatch
 from cycnn.ops.base import Spec
 from cycnn.plan import executor
 from cycnn.plan.lower import lower
+from cycnn.plan.plan import Plan
+from cycnn.plan.weights import Weights
 
 TIERS = dispatch.supported_tiers()
 KERNELS = {tier: dispatch.load(tier) for tier in TIERS}
@@ -46,7 +48,15 @@ class Guarded:
         assert (self.raw[self.end :] == GUARD).all(), "wrote behind a buffer"
 
 
-def single_op(op, arrays) -> Graph:
+class Source:
+    """What stands behind a parameter or a state value."""
+
+    def __init__(self, name: str, value: np.ndarray):
+        self.name, self.value = name, value
+        self.shape, self.dtype = value.shape, str(value.dtype)
+
+
+def single_op(op, arrays, parameters: tuple[int, ...] = ()) -> Graph:
     """A graph of one node; inputs that the op updates are its state."""
     graph = Graph()
     values = []
@@ -54,11 +64,13 @@ def single_op(op, arrays) -> Graph:
         if array is None:
             values.append(None)
         elif i in written_inputs(op):
-            source = SimpleNamespace(name=f"state{i}", shape=array.shape, dtype=str(array.dtype))
-            values.append(graph.parameter(source, "state"))
+            values.append(graph.parameter(Source(f"state{i}", array), "state"))
+        elif i in parameters:
+            values.append(graph.parameter(Source(f"parameter{i}", array)))
         else:
             values.append(graph.input(array.shape, str(array.dtype), f"input{i}"))
-    graph.add(op, *values)
+    outputs = graph.add(op, *values)
+    graph.outputs = [outputs] if isinstance(outputs, Value) else list(outputs)
     return graph
 
 
@@ -77,6 +89,7 @@ class Bench:
     def __post_init__(self):
         graph = single_op(self.op, self.arrays)
         (self.node,) = graph.nodes
+        graph.outputs = []  # so that none is copied
         self.target, _ = lower(graph, KERNELS[self.tier])
         self.steps = [self._step(step) for step in self.target.steps]
         for value in self.node.outputs:
@@ -142,6 +155,18 @@ class Bench:
 def run(op, arrays, *, threads: int = 1, **options) -> list[np.ndarray]:
     """The outputs of ``op`` by its kernels."""
     return Bench(op, arrays, **options).run(threads).results
+
+
+def plan_and_run(op, arrays, parameters: tuple[int, ...] = (), *, threads: int = 1) -> list:
+    """The outputs of ``op`` by a plan of its own; some inputs may be parameters, packed once."""
+    graph = single_op(op, arrays, parameters)
+    plan = Plan(graph, KERNELS[TIERS[0]], frozen=not written_inputs(op))
+    program = plan.bind(Weights(frozen=not written_inputs(op)))
+    held = {*parameters, *written_inputs(op)}
+    given = [x for i, x in enumerate(arrays) if x is not None and i not in held]
+    outputs = program.empty_outputs()
+    program.run(given, outputs, threads)
+    return outputs or [arrays[i] for i in written_inputs(op) if arrays[i] is not None]
 
 
 def evaluate(op, arrays) -> list[np.ndarray]:

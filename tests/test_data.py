@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import mutants, skip_if_memory_is_promised_blindly, some_bytes, write
 
 from cycnn import data
 from cycnn.errors import ArgumentError, DataFileError, ShapeError
+from data_files import mutants, skip_if_memory_is_promised_blindly, some_bytes, write
 
 
 def pack_idx(array, code=0x08, element=">u1"):

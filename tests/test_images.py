@@ -6,10 +6,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from data_files import mutants, skip_if_memory_is_promised_blindly, some_bytes, write
 
 from cycnn import data
 from cycnn.errors import ArgumentError, DataFileError, MissingExtra
+from data_files import mutants, skip_if_memory_is_promised_blindly, some_bytes, write
 
 image = pytest.importorskip("PIL.Image")
 

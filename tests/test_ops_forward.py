@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
-import oracle
 import pytest
+
+import oracle
 import runner
 from cases import CASES
 

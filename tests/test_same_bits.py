@@ -1,0 +1,75 @@
+"""The same bits for any number of threads, alone or in a batch, wherever the arrays lie."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import runner
+from cases import CASES
+
+FORWARD = {
+    "Add",
+    "AveragePool2D",
+    "Conv2D",
+    "Dense",
+    "GlobalAveragePool2D",
+    "GlobalMaxPool2D",
+    "MaxPool2D",
+    "Relu",
+    "Scale",
+}
+grid = pytest.mark.parametrize("case", CASES, ids=str)
+forward_grid = pytest.mark.parametrize("case", [c for c in CASES if c.op.name in FORWARD], ids=str)
+
+
+def assert_same(actual, expected):
+    assert len(actual) == len(expected)
+    for a, e in zip(actual, expected, strict=True):
+        assert runner.same_bits(a, e)
+
+
+@grid
+@pytest.mark.parametrize("tier", runner.TIERS)
+def test_any_number_of_threads(case, tier):
+    one, two, three = (
+        runner.run(case.op, case.arrays(), tier=tier, threads=threads) for threads in (1, 2, 3)
+    )
+    assert_same(two, one)
+    assert_same(three, one)
+
+
+@forward_grid
+@pytest.mark.parametrize("tier", runner.TIERS)
+def test_alone_or_in_a_batch(case, tier):
+    arrays = case.arrays()
+    rng = np.random.default_rng(3)
+    batched = 2 if case.op.name == "Add" else 1
+    shape = (5, *arrays[0].shape[1:])
+    batch = [rng.standard_normal(shape).astype(np.float32) for _ in range(batched)]
+    together = runner.run(case.op, [*batch, *arrays[batched:]], tier=tier)
+    for n in range(5):
+        sample = [x[n : n + 1] for x in batch]
+        alone = runner.run(case.op, [*sample, *arrays[batched:]], tier=tier)
+        assert_same(alone, [y[n : n + 1] for y in together])
+
+
+@grid
+def test_any_alignment(case):
+    aligned = runner.run(case.op, case.arrays())
+    assert_same(runner.run(case.op, case.arrays(), shift=1), aligned)
+
+
+@grid
+def test_in_place_where_the_kernel_allows_it(case):
+    apart = runner.run(case.op, case.arrays())
+    assert_same(runner.run(case.op, case.arrays(), in_place=True), apart)
+
+
+@grid
+def test_in_a_plan(case):
+    """One arena for all buffers, weights packed in every call or once: the bits do not change."""
+    apart = runner.run(case.op, case.arrays())
+    assert_same(runner.plan_and_run(case.op, case.arrays(), threads=2), apart)
+    weights = tuple(range(1, len(case.inputs)))
+    assert_same(runner.plan_and_run(case.op, case.arrays(), weights), apart)
