@@ -144,9 +144,7 @@ class Window:
         Raises `ShapeError` where the window is larger than the padded input and, when strict, where it
         does not tile the input.
         """
-        return tuple(
-            None if w is None else self._axis(axis, w) for axis, w in enumerate(size)
-        )
+        return tuple(None if w is None else self._axis(axis, w) for axis, w in enumerate(size))
 
     def _axis(self, axis: int, w: int) -> int:
         e, s = self.extent[axis], self.strides[axis]

@@ -68,6 +68,13 @@ class Graph:
         self.inputs.append(value)
         return value
 
+    def scalar(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> Value:
+        """A run-time scalar (learning rate, seed, loss scale): one input for all that ask by name."""
+        for value in self.inputs:
+            if value.name == f"${name}":
+                return value
+        return self.input(shape, dtype, f"${name}")
+
     def parameter(self, source: object, kind: str = "parameter") -> Value:
         """The value of ``source`` (it has ``name``, ``shape``, ``dtype``); the same one every time."""
         if id(source) not in self._sources:
@@ -103,10 +110,14 @@ class Graph:
         return [v for v in self._sources.values() if v.kind == kind]
 
     def specialise(self, shapes: list[tuple[int, ...]]) -> Graph:
-        """This graph with inputs of the given concrete ``shapes``, everything inferred anew."""
+        """This graph with inputs of the given concrete ``shapes``, everything inferred anew.
+
+        Inputs beyond those given keep their shapes: run-time scalars have concrete ones.
+        """
         graph = Graph()
         new: dict[Value | None, Value | None] = {None: None}
-        for value, shape in zip(self.inputs, shapes, strict=True):
+        for i, value in enumerate(self.inputs):
+            shape = shapes[i] if i < len(shapes) else value.spec.shape
             new[value] = graph.input(shape, value.spec.dtype, value.name)
         for value in self._sources.values():
             new[value] = graph.parameter(value.source, value.kind)

@@ -68,6 +68,17 @@ class Plan:
             max((s.kernel.scratch for s in self.steps), default=0),
         )
 
+    def explain(self) -> str:
+        """The steps as text, one a line."""
+        from .explain import explain
+
+        return explain(self)
+
+    def place_of(self, buffer: Buffer) -> str:
+        """Where a buffer lives: an offset in the arena, or the kind of memory it is."""
+        home = self._home.get(buffer, buffer)
+        return f"@{self.arena.offsets[home]}" if home in self.arena.offsets else home.kind
+
     def _pairs(self, which: str) -> zip:
         buffers = self._inputs if which == "inputs" else self._outputs
         return zip(buffers, getattr(self.graph, which), strict=True)

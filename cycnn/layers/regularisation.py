@@ -1,0 +1,30 @@
+"""Layers that act in training only."""
+
+from __future__ import annotations
+
+from ..errors import ArgumentError
+from ..graph.ir import Graph, Value
+from ..ops import dropout as ops
+from .base import Layer
+
+__all__ = ["Dropout"]
+
+
+class Dropout(Layer):
+    """Set a share ``rate`` of the elements to zero in training and scale the rest by 1 / (1 - rate).
+
+    The mask comes from a counter-based generator: the same for any number of threads. Srivastava et
+    al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
+    """
+
+    def __init__(self, rate: float, *, name: str | None = None):
+        super().__init__(name=name)
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+            raise ArgumentError(f"`rate` must be at least 0 and below 1. Received: rate={rate!r}.")
+        self.rate = float(rate)
+
+    def call(self, graph: Graph, x: Value, *, training: bool) -> Value:
+        if not training or self.rate == 0:
+            return x
+        seed = graph.scalar("seed", (2,), "uint64")
+        return graph.add(ops.Dropout(self.rate, stream=len(graph.nodes)), x, seed)

@@ -1,0 +1,293 @@
+"""Networks: layers connected from inputs to outputs, trained, evaluated, saved and served."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from . import saving
+from . import threads as thread_budget
+from .arrays import as_inputs
+from .errors import ArgumentError, ShapeError
+from .geometry import to_axes
+from .graph.build import build, in_call_order
+from .graph.ir import Value
+from .kernels import dispatch
+from .layers.base import Layer, Parameter, Tensor
+from .plan.explain import Profile, profile
+from .plan.plan import Plan
+from .session import Inference
+from .summary import summary
+from .training import losses, optimizers
+from .training.loop import History, Trainer
+from .training.progress import progress_bar
+
+__all__ = ["Model", "Sequential"]
+
+
+class Model:
+    """A network from symbolic ``inputs`` to ``outputs``: ``Model(x, y)`` with ``x = layers.Input(...)``.
+
+    ``class_names`` and ``input_scaling`` travel with a saved model: names of the classes, and
+    ``(scale, offset)`` such that ``scale * pixel + offset`` is what the network was trained on.
+    """
+
+    def __init__(self, inputs: Tensor | Sequence[Tensor], outputs: Tensor | Sequence[Tensor]):
+        self.class_names: list[str] | None = None
+        self.input_scaling: tuple[float, float] | None = None
+        self._connect(_tensors(inputs, "inputs"), _tensors(outputs, "outputs"))
+
+    def _connect(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        if any(t.layer is not None for t in inputs):
+            raise ArgumentError("`inputs` must be made by layers.Input.")
+        self.inputs, self.outputs = inputs, outputs
+        build(inputs, outputs, training=False)  # finds an input that is missing
+        connected = (t.layer for t in in_call_order(outputs) if t.layer is not None)
+        self.layers: list[Layer] = list(dict.fromkeys(connected))
+        _name(self.layers)
+        self._guard = threading.RLock()
+        self._training = threading.Lock()
+        self._kernels = dispatch.load()
+        self._trainer: Trainer | None = None
+
+    # ---- weights
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """All weights, layers in call order, each layer's in its own order."""
+        return [p for layer in self.layers for p in layer.parameters]
+
+    def count_params(self) -> int:
+        """Number of weights, biases included."""
+        return sum(p.size for p in self.parameters)
+
+    def get_layer(self, name: str) -> Layer:
+        """The layer of that name. Raises `ArgumentError`."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        names = ", ".join(layer.name for layer in self.layers)
+        raise ArgumentError(f"`name` must be a layer: {names}. Received: name={name!r}.")
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all weights: layers in call order, each kernel before its bias."""
+        with self._guard:
+            return [p.value.copy() for p in self.parameters]
+
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Set all weights, in the order of `get_weights`; nothing changes where one does not fit.
+
+        Raises `ShapeError`.
+        """
+        parameters = self.parameters
+        shapes = [tuple(np.shape(w)) for w in weights]
+        wanted = [p.shape for p in parameters]
+        if shapes != wanted:
+            raise ShapeError(f"`weights` must have the shapes {wanted}. Received: {shapes}.")
+        with self._guard:
+            for parameter, array in zip(parameters, weights, strict=True):
+                parameter.assign(array)
+
+    # ---- inference
+
+    def inference(self, purpose: str) -> Inference:
+        """A new engine with the weights as they are now (the way a `Session` starts)."""
+        engine = Inference(
+            self.inputs, self.outputs, self._kernels, purpose=purpose, guard=threading.RLock()
+        )
+        with self._guard:
+            engine.freeze()
+        return engine
+
+    def _versions(self) -> tuple:
+        return tuple((p.block, p.block and p.block.version) for p in self.parameters)
+
+    @functools.cached_property
+    def _current(self) -> Inference:
+        """The engine of `predict`, which follows the weights from one finished step to the next."""
+        return self._engine()
+
+    def _engine(self, select: Callable[[Value], Value] | None = None) -> Inference:
+        return Inference(
+            self.inputs,
+            self.outputs,
+            self._kernels,
+            purpose="throughput",
+            guard=self._guard,
+            version=self._versions,
+            select=select,
+        )
+
+    @functools.cached_property
+    def _logits(self) -> Inference:
+        """Like `_current`, with a last softmax left out: what the loss is computed from."""
+        return self._engine(losses.before_softmax)
+
+    def predict(
+        self, x: object, *, batch_size: int = 128, threads: int | None = None, verbose: int = 0
+    ) -> np.ndarray | list[np.ndarray]:
+        """Outputs for ``x`` (batch, ...), computed ``batch_size`` samples at a time.
+
+        Arrays of float64, integers or odd strides are converted once. During `fit` it sees the weights
+        of a finished step. Raises `ShapeError`, `DTypeError` or `ArgumentError`.
+        """
+        (batch_size,) = to_axes(batch_size, "batch_size", 1)
+        arrays = as_inputs(x, [t.spec for t in self.inputs])
+        with progress_bar(len(arrays[0]), "predict", verbose) as bar:
+            outputs = self._current.run_batches(
+                arrays, thread_budget.resolve(threads), batch_size, bar.update
+            )
+        return outputs[0] if len(self.outputs) == 1 else outputs
+
+    def plan(self, *shapes: tuple[int, ...]) -> Plan:
+        """The inference plan for inputs of these shapes, batch included; `Plan.explain` prints it."""
+        return self._current.plan(shapes)
+
+    def profile(self, x: object, *, repeats: int = 10, threads: int | None = None) -> Profile:
+        """Time a forward pass of ``x`` step by step: the best of ``repeats``."""
+        arrays = as_inputs(x, [t.spec for t in self.inputs])
+        shapes = tuple(a.shape for a in arrays)
+        program = self._current.programs([shapes])[shapes]
+        plan = self._current.plan(shapes)
+        return profile(plan, program, arrays, repeats, thread_budget.resolve(threads))
+
+    # ---- training
+
+    def compile(
+        self,
+        optimizer: str | optimizers.Optimizer = "sgd",
+        loss: str | losses.Loss = "sparse_categorical_crossentropy",
+        metrics: Sequence[str] = (),
+    ) -> None:
+        """Choose how to train. Raises `ArgumentError`."""
+        if len(self.outputs) != 1:
+            raise ArgumentError(
+                f"Training takes a network with 1 output. Received: {len(self.outputs)}."
+            )
+        self._trainer = Trainer(self, optimizer, loss, metrics)
+
+    @property
+    def trainer(self) -> Trainer:
+        """What `compile` made. Raises `ArgumentError` before it."""
+        if self._trainer is None:
+            raise ArgumentError("Call `compile` before training or evaluating.")
+        return self._trainer
+
+    @property
+    def optimizer(self) -> optimizers.Optimizer:
+        """The optimizer given to `compile`."""
+        return self.trainer.optimizer
+
+    def fit(
+        self,
+        x: object,
+        y: object,
+        *,
+        batch_size: int = 32,
+        epochs: int = 1,
+        validation_data: tuple[object, object] | None = None,
+        validation_split: float = 0.0,
+        shuffle: bool = True,
+        seed: int | None = None,
+        verbose: int = 1,
+        threads: int | None = None,
+    ) -> History:
+        """Train on ``x`` (N, ...) and ``y`` (N,) for ``epochs`` passes in mini-batches.
+
+        ``validation_split`` holds back that share from the end of the data. ``seed`` fixes the order of
+        the samples and the dropout masks: training repeats to the bit. ``verbose``: 0 silent, 1 a
+        progress bar, 2 a line an epoch. Ctrl-C stops between steps and leaves a valid model. Raises
+        `ShapeError`, `DTypeError` or `ArgumentError`.
+        """
+        return self.trainer.fit(
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            shuffle=shuffle,
+            seed=seed,
+            verbose=verbose,
+            threads=thread_budget.resolve(threads),
+        )
+
+    def train_on_batch(
+        self, x: object, y: object, *, threads: int | None = None
+    ) -> dict[str, float]:
+        """One step on one batch: the loss and metrics before the update."""
+        return self.trainer.train_on_batch(x, y, threads=thread_budget.resolve(threads))
+
+    def evaluate(
+        self,
+        x: object,
+        y: object,
+        *,
+        batch_size: int = 128,
+        verbose: int = 0,
+        threads: int | None = None,
+    ) -> dict[str, float]:
+        """Loss and metrics over all samples, without changing anything."""
+        return self.trainer.evaluate(
+            x, y, batch_size=batch_size, verbose=verbose, threads=thread_budget.resolve(threads)
+        )
+
+    # ---- looking and keeping
+
+    def summary(self, *, print_fn=print) -> None:
+        """Print each layer's output shape, weights, receptive field, multiply-adds and bytes."""
+        print_fn(summary(self))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write architecture and weights to one safetensors file, whole or not at all."""
+        saving.save(self, path)
+
+
+class Sequential(Model):
+    """A network that is a list of layers, the first of them `layers.Input`."""
+
+    def __init__(self, layers: Sequence[Tensor | Layer]):
+        layers = list(layers)
+        if not layers or not isinstance(layers[0], Tensor):
+            raise ArgumentError("`layers` must begin with layers.Input(shape).")
+        x = layers[0]
+        for layer in layers[1:]:
+            if not isinstance(layer, Layer):
+                raise ArgumentError(f"`layers` must be layers. Received: {type(layer).__name__}.")
+            x = layer(x)
+        super().__init__(layers[0], x)
+
+
+def _tensors(value: Tensor | Sequence[Tensor], name: str) -> list[Tensor]:
+    tensors = [value] if isinstance(value, Tensor) else value
+    good = isinstance(tensors, (list, tuple)) and tensors
+    if not good or not all(isinstance(t, Tensor) for t in tensors):
+        raise ArgumentError(
+            f"`{name}` must be symbolic tensors, made by layers.Input or by calling layers. "
+            f"Received: {value!r}."
+        )
+    return list(tensors)
+
+
+def _name(layers: list[Layer]) -> None:
+    """Name the layers that have none: conv2d, conv2d_1, ... Raises `ArgumentError` on a duplicate."""
+    taken = [layer.name for layer in layers if layer.name]
+    for name in taken:
+        if taken.count(name) > 1:
+            raise ArgumentError(f"Two layers have the name {name!r}; `name` must be unique.")
+    names = set(taken)
+    for layer in layers:
+        if layer.name:
+            continue
+        base = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()
+        name, count = base, 0
+        while name in names:
+            count += 1
+            name = f"{base}_{count}"
+        layer.name = name
+        names.add(name)

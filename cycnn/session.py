@@ -1,0 +1,185 @@
+"""Inference: plans of one network, bound to frozen weights."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import threads as thread_budget
+from .arrays import as_inputs
+from .errors import ArgumentError
+from .graph.build import build
+from .graph.ir import Value
+from .graph.passes import rewrite
+from .kernels.dispatch import Kernels
+from .layers.base import Tensor
+from .plan.cache import LRU
+from .plan.executor import Program
+from .plan.plan import Plan
+from .plan.weights import Weights
+
+if TYPE_CHECKING:
+    from .model import Model
+
+__all__ = ["Inference", "Session"]
+
+PURPOSES = ("latency", "throughput")
+Shapes = tuple[tuple[int, ...], ...]
+
+
+class Inference:
+    """Plans and programs of one network, at most ``limit`` input shapes of them; safe to share.
+
+    Weights are copied when first needed. With ``version``, a function whose result changes with the
+    weights, they are read anew when it does, all at once; ``guard`` is held meanwhile and by whoever
+    changes them. Calls under way keep the weights they began with. ``select`` maps each output to
+    another value of the graph to be computed in its place.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        kernels: Kernels,
+        *,
+        purpose: str,
+        guard: threading.RLock,
+        version: Callable[[], object] | None = None,
+        select: Callable[[Value], Value] | None = None,
+        limit: int = 16,
+    ):
+        self.specs = [t.spec for t in inputs]
+        self._kernels, self._purpose, self._guard = kernels, purpose, guard
+        self._version, self._seen = version, None
+        graph = build(inputs, outputs, training=False)
+        if select is not None:
+            graph.outputs = [select(v) for v in graph.outputs]
+        self._graph = rewrite(graph)
+        self._plans: LRU[tuple, Plan] = LRU(limit)
+        self._programs: LRU[tuple, Program] = LRU(limit)
+        self._weights = Weights(frozen=True)
+
+    def freeze(self) -> None:
+        """Copy every weight now."""
+        with self._guard:
+            for value in self._graph.parameters():
+                self._weights.array(value)
+
+    def plan(self, shapes: Shapes) -> Plan:
+        """The plan for inputs of these shapes."""
+        with self._guard:
+            plan = self._plans.get(shapes)
+            if plan is None:
+                graph = self._graph.specialise(list(shapes))
+                plan = Plan(graph, self._kernels, purpose=self._purpose)
+                self._plans.put(shapes, plan)
+            return plan
+
+    def programs(self, wanted: Iterable[Shapes]) -> dict[Shapes, Program]:
+        """Plans for inputs of these shapes, all bound to the same, current weights."""
+        with self._guard:
+            if self._version is not None and self._version() != self._seen:
+                self._seen = self._version()
+                self._weights = Weights(frozen=True)
+                self._programs.clear()
+            return {shapes: self._program(shapes) for shapes in wanted}
+
+    def _program(self, shapes: Shapes) -> Program:
+        program = self._programs.get(shapes)
+        if program is None:
+            program = self.plan(shapes).bind(self._weights)
+            self._programs.put(shapes, program)
+        return program
+
+    def output_shapes(self, shapes: Shapes) -> list[tuple[int, ...]]:
+        """The shape of each output for inputs of these shapes. Raises `ShapeError`."""
+        return [v.spec.shape for v in self._graph.specialise(list(shapes)).outputs]
+
+    def run(self, arrays: list[np.ndarray], threads: int) -> list[np.ndarray]:
+        """One forward pass of checked arrays."""
+        shapes = tuple(a.shape for a in arrays)
+        if not shapes[0][0]:
+            return [np.empty(shape, np.float32) for shape in self.output_shapes(shapes)]
+        program = self.programs([shapes])[shapes]
+        outputs = program.empty_outputs()
+        program.run(arrays, outputs, threads)
+        return outputs
+
+    def run_batches(
+        self,
+        arrays: list[np.ndarray],
+        threads: int,
+        batch_size: int,
+        progress: Callable[[int], object],
+    ) -> list[np.ndarray]:
+        """A forward pass in batches, each written straight into its place in the result."""
+        n = len(arrays[0])
+        shapes = self.output_shapes(tuple(a.shape for a in arrays))
+        whole = [np.empty(shape, np.float32) for shape in shapes]
+        sizes = {min(batch_size, n), n % batch_size} - {0}
+        keys = {size: tuple((size, *a.shape[1:]) for a in arrays) for size in sizes}
+        programs = self.programs(keys.values())
+        for start in range(0, n, batch_size):
+            size = min(batch_size, n - start)
+            part = [a[start : start + size] for a in arrays]
+            targets = [y[start : start + size] for y in whole]
+            programs[keys[size]].run(part, targets, threads)
+            progress(size)
+        return whole
+
+
+class Session:
+    """A trained network, frozen, for serving: safe to call from many Python threads at once.
+
+    ``model`` is a model or the path of a saved one; its weights are copied, so later training does not
+    change a session. ``threads`` is the number of threads a call may use, by default the process's
+    budget at each call. ``optimize_for`` is "latency" or "throughput"; algorithms depend on it, never
+    on threads or batch, so a sample's result is the same in any batch. Raises `ArgumentError`, or
+    `ModelFileError` for a bad file.
+    """
+
+    def __init__(
+        self,
+        model: Model | str | os.PathLike,
+        threads: int | None = None,
+        *,
+        optimize_for: str = "latency",
+    ):
+        from .model import Model
+        from .saving import load
+
+        if isinstance(model, (str, os.PathLike)):
+            model = load(model)
+        if not isinstance(model, Model):
+            raise ArgumentError(
+                f"`model` must be a cycnn model or a path. Received: {type(model).__name__}."
+            )
+        if optimize_for not in PURPOSES:
+            raise ArgumentError(
+                f'`optimize_for` must be "latency" or "throughput". '
+                f"Received: optimize_for={optimize_for!r}."
+            )
+        self._threads = None if threads is None else thread_budget.check(threads)
+        self._inference = model.inference(optimize_for)
+        self._single = len(model.outputs) == 1
+        self.class_names = model.class_names
+        self.input_scaling = model.input_scaling
+
+    def run(self, *x: object) -> np.ndarray | list[np.ndarray]:
+        """One forward pass: a new float32 array, or a list of them where there are several outputs.
+
+        Takes one array for each input, of shape (batch, ...). Float32 in C order is read in place,
+        anything else numeric is converted once. Raises `ShapeError`, `DTypeError` or `ArgumentError`.
+        """
+        threads = self._threads or thread_budget.get_num_threads()
+        arrays = as_inputs(list(x) if len(x) > 1 else x[0], self._inference.specs)
+        outputs = self._inference.run(arrays, threads)
+        return outputs[0] if self._single else outputs
+
+    def plan(self, *shapes: tuple[int, ...]) -> Plan:
+        """The plan for inputs of these shapes, batch included."""
+        return self._inference.plan(shapes)
