@@ -175,6 +175,8 @@ class Session:
         Takes one array for each input, of shape (batch, ...). Float32 in C order is read in place,
         anything else numeric is converted once. Raises `ShapeError`, `DTypeError` or `ArgumentError`.
         """
+        if not x:
+            raise ArgumentError("`x`: run takes one array for each input. Received: nothing.")
         threads = self._threads or thread_budget.get_num_threads()
         arrays = as_inputs(list(x) if len(x) > 1 else x[0], self._inference.specs)
         outputs = self._inference.run(arrays, threads)

@@ -1,0 +1,57 @@
+"""Small real networks and data that several test files use."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import cycnn
+from cycnn import layers
+
+
+def small(seed: int = 0, dropout: float = 0.0) -> cycnn.Sequential:
+    """Two convolutions, two poolings and two dense layers on 8x8x1 images, 4 classes."""
+    return cycnn.Sequential(
+        [
+            layers.Input((8, 8, 1)),
+            layers.Conv2D(6, 3, padding="same", activation="relu", seed=seed),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(9, 3, seed=seed + 1),
+            layers.ReLU(),
+            layers.AveragePooling2D(2),
+            layers.Flatten(),
+            layers.Dropout(dropout),
+            layers.Dense(7, activation="relu", seed=seed + 2),
+            layers.Dense(4, seed=seed + 3),
+        ]
+    )
+
+
+def residual(seed: int = 0) -> cycnn.Model:
+    """A residual block with a projection, for images of any size; two outputs."""
+    x = layers.Input((None, None, 3))
+    a = layers.Conv2D(8, 3, padding="same", activation="relu", seed=seed)(x)
+    a = layers.Conv2D(8, 3, padding="same", seed=seed + 1)(a)
+    b = layers.Conv2D(8, 1, use_bias=False, seed=seed + 2)(x)
+    y = layers.ReLU()(layers.Add()([a, b]))
+    pooled = layers.GlobalAveragePooling2D()(y)
+    return cycnn.Model(x, [layers.Dense(5, seed=seed + 3)(pooled), y])
+
+
+def classifier(seed: int = 0) -> cycnn.Model:
+    """`residual` with its first output alone, on 9x7x3 images."""
+    x = layers.Input((9, 7, 3))
+    a = layers.Conv2D(8, 3, padding="same", activation="relu", seed=seed)(x)
+    b = layers.Conv2D(8, 3, padding="same", seed=seed + 1)(a)
+    y = layers.ReLU()(layers.Add()([a, b]))
+    return cycnn.Model(x, layers.Dense(5, seed=seed + 2)(layers.GlobalMaxPooling2D()(y)))
+
+
+def stripes(n: int = 64, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """8x8 images of one bright row or column, top or bottom, left or right: four classes."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, n)
+    x = rng.normal(0, 0.1, (n, 8, 8, 1)).astype(np.float32)
+    places = {0: np.s_[1, :], 1: np.s_[6, :], 2: np.s_[:, 1], 3: np.s_[:, 6]}
+    for image, label in zip(x, labels, strict=True):
+        image[places[int(label)]] += 1
+    return x, labels

@@ -1,0 +1,104 @@
+"""The functional interface: defaults, packed weights, errors. The kernels have their own tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cycnn import functional as F
+from cycnn.errors import ArgumentError, CycnnError, DTypeError, ShapeError
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(2, 7, 6, 4)).astype(np.float32)
+W = rng.normal(size=(3, 3, 4, 5)).astype(np.float32)
+B = rng.normal(size=5).astype(np.float32)
+
+
+def test_conv2d_by_hand():
+    x = np.arange(9.0).reshape(1, 3, 3, 1)
+    w = np.array([[1.0, 2.0], [3.0, 4.0]]).reshape(2, 2, 1, 1)
+    y = F.conv2d(x, w, [0.5])
+    np.testing.assert_array_equal(y[0, :, :, 0], [[27.5, 37.5], [57.5, 67.5]])
+
+
+def test_packed_weights_give_the_same_bits():
+    packed = F.pack(W)
+    options = {"strides": 2, "padding": 1, "activation": "relu"}
+    np.testing.assert_array_equal(F.conv2d(X, packed, B, **options), F.conv2d(X, W, B, **options))
+    dy = F.conv2d(X, W, padding=1)
+    np.testing.assert_array_equal(
+        F.conv2d_backward_data(dy, packed, X.shape, padding=1),
+        F.conv2d_backward_data(dy, W, X.shape, padding=1),
+    )
+    x, w = X.reshape(2, -1), rng.normal(size=(168, 3))
+    np.testing.assert_array_equal(F.dense(x, F.pack(w)), F.dense(x, w))
+
+
+def test_packed_weights_do_not_change_with_their_source():
+    w = W.copy()
+    packed = F.pack(w)
+    before = F.conv2d(X, packed)
+    w[...] = 0
+    np.testing.assert_array_equal(F.conv2d(X, packed), before)
+    with pytest.raises(ValueError, match="read-only"):
+        packed.value[...] = 0
+
+
+def test_backward_functions_are_the_gradients():
+    dy = rng.normal(size=(2, 5, 4, 5)).astype(np.float32)
+    y = F.conv2d(X, W).astype(np.float64)
+    total = np.sum(y * dy)
+    dx = F.conv2d_backward_data(dy, W, X.shape)
+    dw = F.conv2d_backward_weight(X, dy, W.shape)
+    assert np.sum(dx.astype(float) * X) == pytest.approx(total, rel=1e-5)
+    assert np.sum(dw.astype(float) * W) == pytest.approx(total, rel=1e-5)
+    np.testing.assert_allclose(F.bias_gradient(dy), dy.sum(axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_pooling_and_the_rest():
+    np.testing.assert_array_equal(F.max_pool2d(X)[0, 0, 0], X[0, :2, :2].max(axis=(0, 1)))
+    np.testing.assert_allclose(
+        F.avg_pool2d(X)[1, 2, 1], X[1, 4:6, 2:4].mean(axis=(0, 1)), rtol=1e-5
+    )
+    np.testing.assert_allclose(F.global_avg_pool2d(X), X.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(F.global_max_pool2d(X), X.max(axis=(1, 2)))
+    assert F.max_pool2d(X).size * 4 == X[:, :6].size
+    assert F.max_pool2d_backward(X, np.ones((2, 3, 3, 4)), 2).sum() == 2 * 3 * 3 * 4
+    assert F.avg_pool2d_backward(np.ones((2, 3, 3, 4)), X.shape, 2).sum() == 2 * 3 * 3 * 4
+    np.testing.assert_array_equal(F.relu(X), np.maximum(X, 0))
+    np.testing.assert_array_equal(F.relu_backward(F.relu(X), X), np.maximum(X, 0))
+    np.testing.assert_array_equal(F.add(X, X), 2 * X)
+    np.testing.assert_allclose(F.softmax(X).sum(axis=-1), 1, rtol=1e-6)
+
+
+def test_softmax_cross_entropy_by_hand():
+    value, gradient = F.softmax_cross_entropy([[0.0, np.log(3)], [5.0, 5.0]], [1, 0])
+    assert value == pytest.approx((np.log(4 / 3) + np.log(2)) / 2, rel=1e-6)
+    np.testing.assert_allclose(gradient, [[0.125, -0.125], [-0.25, 0.25]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: F.conv2d(X, W[0]), ShapeError, "`w`"),
+        (lambda: F.conv2d(X[0], W), ShapeError, "rank 4"),
+        (lambda: F.conv2d(X[..., :3], W), ShapeError, "channels"),
+        (lambda: F.conv2d(X, W, B[:2]), ShapeError, "b"),
+        (lambda: F.conv2d(X, W, groups=3), CycnnError, "groups"),
+        (lambda: F.conv2d(X, W, strides=0), ArgumentError, "`strides`"),
+        (lambda: F.conv2d(X, W, algorithm="magic"), ArgumentError, "algorithm"),
+        (lambda: F.conv2d(X, W, activation="magic"), ArgumentError, "`activation`"),
+        (lambda: F.conv2d("x", W), DTypeError, "`x`"),
+        (lambda: F.conv2d(X[:, :2], W), ShapeError, "does not fit"),
+        (lambda: F.conv2d_backward_data(X, W, X.shape), ShapeError, "dy"),
+        (lambda: F.conv2d_backward_weight(X, X, W.shape), ShapeError, "dy"),
+        (lambda: F.dense(X, W), ShapeError, "rank 2"),
+        (lambda: F.add(X, X[:1]), ShapeError, "shape"),
+        (lambda: F.softmax_cross_entropy(X, [1]), ShapeError, "`logits`"),
+        (lambda: F.softmax_cross_entropy(X[0, 0], [0, 9, 0, 0, 0, 0]), ArgumentError, "9"),
+        (lambda: F.max_pool2d(X, 2, padding=2), ShapeError, "padding"),
+    ],
+)
+def test_mistakes_are_explained(call, error, text):
+    with pytest.raises(error, match=text):
+        call()
