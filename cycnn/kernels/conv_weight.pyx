@@ -1,0 +1,371 @@
+"""Weight gradient of convolution and dense, float32, NHWC, as sums of outer products:
+
+    dw[r, s, c, k] (+)= sum over n, p, q of
+                        x[n, p*sh + r*dh - ph, q*sw + s*dw - pw, c] * dy[n, p, q, k]
+
+with ``x`` N x H x W x C, ``dy`` N x P x Q x K and ``dw`` R x S x C/groups x K, all contiguous.
+Positions outside ``x`` contribute nothing. A dense layer is the case of one tap and one row of
+N pixels.
+
+The tile keeps `channels` x `vectors` sums in registers while it walks over pixels: it broadcasts
+x, loads vectors of dy, and skips the pixels whose tap falls outside ``x``. Pixels are walked in
+blocks, so that the pieces of x and dy that all taps and channel tiles read again stay in the
+second-level cache.
+
+With few channels, the S * C neighbouring floats of a row of ``x`` are taken for the channels of
+one tap (they are contiguous, and so are their rows of ``dw``): *folded*. Rows are then first
+copied with their padding.
+
+An item is one part of ``dw`` over one chunk of the pixels. With several chunks, chunk z writes
+its sum to ``out[z]`` and `reduce.chunks` adds them up in order, so the bits depend on shapes alone.
+"""
+
+from libc.string cimport memcpy, memset
+
+from .isa cimport (
+    MR1, MR2, VL, vadd, vf, vfma, vload, vload_part, vset1, vstore, vstore_part, vzero
+)
+from .step cimport Step, kernel
+
+cdef enum:
+    NR = 2 * VL
+    ROWS = 28
+
+# channels of x and of dy in a full tile
+TILE = (MR2, NR)
+
+cdef struct Attributes:
+    Py_ssize_t n, h, w, c, p, q, k
+    Py_ssize_t r, s, sh, sw, dh, dw, ph, pw
+    Py_ssize_t groups
+    Py_ssize_t channels         # rows of dw a tap has: C / groups, or S * C when folded
+    Py_ssize_t folded
+    Py_ssize_t padded           # pixels in a row of the padded copy, 0 where x itself is read
+    Py_ssize_t copied           # rows of the padded copy that one block may need
+    Py_ssize_t chunks           # into how many parts the pixels, ...
+    Py_ssize_t row_blocks       # the filter rows, ...
+    Py_ssize_t channel_blocks   # the channel tiles ...
+    Py_ssize_t panel_blocks     # and the panels of output channels of a group are split
+    Py_ssize_t block            # at most so many pixels at a time
+    Py_ssize_t pack             # whether dy is copied panel by panel
+    Py_ssize_t accumulate
+
+cdef struct Block:
+    # pixels begin <= m < end of the output, (n, p, q) being the position of the first
+    Py_ssize_t begin, end, n, p, q
+    # x from row `first` of all rows of all images; `zero` is a row of zeros
+    const float* x
+    const float* zero
+    Py_ssize_t first, x_row
+    const float* dy
+    Py_ssize_t dy_step
+    bint add
+
+cdef struct View:
+    # what one tile sees of a block: x at (row_offset, x_offset) from a window's first position, and
+    # only the output columns low <= q < high
+    Py_ssize_t row_offset, x_offset, low, high
+    Py_ssize_t lanes            # of the last vector that are stored
+    float* dw
+
+
+cdef inline void tile(const int taps, const int channels, const int vectors, const Attributes* a,
+                      const Block* block, const View* view) noexcept nogil:
+    """dw[taps * channels, vectors * VL] (+)= sum over the block's pixels of outer(x, dy).
+
+    ``taps`` > 1 takes that many rows of a folded filter together, for filters of few channels.
+    """
+    cdef vf sums[ROWS][2]
+    cdef vf b[2]
+    cdef const float* xs[8]
+    cdef const float* y
+    cdef Py_ssize_t m = block.begin
+    cdef Py_ssize_t n = block.n
+    cdef Py_ssize_t p = block.p
+    cdef Py_ssize_t q = block.q
+    cdef Py_ssize_t step = a.sw * a.c
+    cdef Py_ssize_t left, stop, h, offset, _
+    cdef int t, i, j
+    for i in range(taps * channels):
+        for j in range(vectors):
+            sums[i][j] = vzero()
+    while m < block.end:
+        stop = min(a.q, q + block.end - m)
+        left = max(q, view.low)
+        y = block.dy + (m - block.begin + left - q) * block.dy_step
+        offset = left * step + view.x_offset
+        m += stop - q
+        stop = min(stop, view.high)
+        q = 0
+        for t in range(taps):
+            h = p * a.sh + view.row_offset + t * a.dh
+            xs[t] = block.zero
+            if 0 <= h < a.h:
+                xs[t] = block.x + ((n * a.h + h - block.first) * block.x_row + offset)
+            elif taps == 1:
+                stop = left
+        for _ in range(stop - left):
+            for j in range(vectors):
+                b[j] = vload(y + j * VL)
+            for t in range(taps):
+                for i in range(channels):
+                    for j in range(vectors):
+                        sums[t * channels + i][j] = vfma(
+                            vset1(xs[t][i]), b[j], sums[t * channels + i][j])
+                xs[t] += step
+            y += block.dy_step
+        p += 1
+        if p == a.p:
+            p = 0
+            n += 1
+    for i in range(taps * channels):
+        for j in range(vectors):
+            put(view.dw + i * a.k + j * VL, sums[i][j],
+                view.lanes if j == vectors - 1 else VL, block.add)
+
+
+cdef inline void put(float* at, vf value, Py_ssize_t lanes, bint add) noexcept nogil:
+    """Store, or add to what is there, the first ``lanes`` of a vector."""
+    if lanes == VL:
+        vstore(at, vadd(vload(at), value) if add else value)
+    else:
+        vstore_part(at, vadd(vload_part(at, lanes), value) if add else value, lanes)
+
+
+cdef void tile_of_two(Py_ssize_t channels, const Attributes* a, const Block* b,
+                      const View* v) noexcept nogil:
+    """The tile that is two vectors wide, for 1 to MR2 channels."""
+    if channels == MR2:
+        tile(1, MR2, 2, a, b, v)
+    elif channels == 1:
+        tile(1, 1, 2, a, b, v)
+    elif channels == 2:
+        tile(1, 2, 2, a, b, v)
+    elif channels == 3:
+        tile(1, 3, 2, a, b, v)
+    elif channels == 4:
+        tile(1, 4, 2, a, b, v)
+    elif channels == 5:
+        tile(1, 5, 2, a, b, v)
+    elif MR2 > 6 and channels == 6:
+        tile(1, 6, 2, a, b, v)
+    elif MR2 > 6 and channels == 7:
+        tile(1, 7, 2, a, b, v)
+    elif MR2 > 6 and channels == 8:
+        tile(1, 8, 2, a, b, v)
+    elif MR2 > 6 and channels == 9:
+        tile(1, 9, 2, a, b, v)
+    elif MR2 > 6 and channels == 10:
+        tile(1, 10, 2, a, b, v)
+    elif MR2 > 6 and channels == 11:
+        tile(1, 11, 2, a, b, v)
+    elif MR2 > 6 and channels == 12:
+        tile(1, 12, 2, a, b, v)
+    elif MR2 > 6 and channels == 13:
+        tile(1, 13, 2, a, b, v)
+
+
+cdef void tile_of_one(Py_ssize_t channels, const Attributes* a, const Block* b,
+                      const View* v) noexcept nogil:
+    """The tile that is one vector wide, for 1 to MR1 channels."""
+    if channels == MR1:
+        tile(1, MR1, 1, a, b, v)
+    elif channels == 1:
+        tile(1, 1, 1, a, b, v)
+    elif channels == 2:
+        tile(1, 2, 1, a, b, v)
+    elif channels == 3:
+        tile(1, 3, 1, a, b, v)
+    elif channels == 4:
+        tile(1, 4, 1, a, b, v)
+    elif channels == 5:
+        tile(1, 5, 1, a, b, v)
+    elif channels == 6:
+        tile(1, 6, 1, a, b, v)
+    elif channels == 7:
+        tile(1, 7, 1, a, b, v)
+    elif channels == 8:
+        tile(1, 8, 1, a, b, v)
+    elif channels == 9:
+        tile(1, 9, 1, a, b, v)
+    elif channels == 10:
+        tile(1, 10, 1, a, b, v)
+    elif channels == 11:
+        tile(1, 11, 1, a, b, v)
+    elif MR1 > 12 and channels == 12:
+        tile(1, 12, 1, a, b, v)
+    elif MR1 > 12 and channels == 13:
+        tile(1, 13, 1, a, b, v)
+
+
+cdef inline Py_ssize_t count(Py_ssize_t size, Py_ssize_t part) noexcept nogil:
+    """How many parts of at most ``part`` cover ``size``."""
+    return (size + part - 1) // part
+
+
+cdef void tap(const Attributes* a, const Block* block, Py_ssize_t g, Py_ssize_t r, Py_ssize_t s,
+              Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t k0, Py_ssize_t width,
+              float* dw) noexcept nogil:
+    """One tile: tap (r, s), channels c0 to c1 of group g, ``width`` output channels from k0."""
+    cdef View view
+    cdef Py_ssize_t column = s * a.dw - a.pw
+    cdef Py_ssize_t size = a.padded if a.padded else a.w
+    if a.padded:
+        column = 0
+    view.row_offset = r * a.dh - a.ph
+    view.x_offset = column * a.c + g * a.channels + c0
+    view.low = 0
+    view.high = a.q
+    if not a.folded:
+        view.low = count(max(-column, 0), a.sw)
+        view.high = min(a.q, count(max(size - column, 0), a.sw))
+    view.dw = dw + ((r * a.s + s) * a.channels + c0) * a.k + k0
+    if width > VL:
+        view.lanes = width - VL
+        tile_of_two(c1 - c0, a, block, &view)
+    else:
+        view.lanes = width
+        tile_of_one(c1 - c0, a, block, &view)
+
+
+cdef void pack_panel(const Attributes* a, const Block* block, const float* dy, Py_ssize_t width,
+                     float* to) noexcept nogil:
+    """Copy ``width`` channels of the block's pixels of dy to rows of NR floats, rest zero."""
+    cdef Py_ssize_t m, j
+    for m in range(block.end - block.begin):
+        j = 0
+        while j + VL <= width:
+            vstore(to + m * NR + j, vload(dy + m * a.k + j))
+            j += VL
+        if j < width:
+            vstore(to + m * NR + j, vload_part(dy + m * a.k + j, width - j))
+
+
+cdef void copy_rows(const Attributes* a, Block* block, const float* x, float* to) noexcept nogil:
+    """Copy the rows of x that a block reads, with zeros for their left and right padding."""
+    cdef Py_ssize_t reach = (a.r - 1) * a.dh + 1
+    cdef Py_ssize_t last = (block.end - 1) // a.q
+    cdef Py_ssize_t n = last // a.p
+    cdef Py_ssize_t h = (last - n * a.p) * a.sh - a.ph
+    cdef Py_ssize_t stop = n * a.h + min(max(h + reach, 0), a.h)
+    cdef Py_ssize_t left = min(a.pw, a.padded) * a.c
+    cdef Py_ssize_t size = max(min(a.w, a.padded - a.pw), 0) * a.c
+    cdef Py_ssize_t row = a.padded * a.c
+    cdef Py_ssize_t i
+    block.first = block.n * a.h + min(max(block.p * a.sh - a.ph, 0), a.h)
+    for i in range(block.first, stop):
+        memset(to, 0, 4 * left)
+        memcpy(to + left, x + i * a.w * a.c, 4 * size)
+        memset(to + left + size, 0, 4 * (row - left - size))
+        to += row
+
+
+cdef void block_gradient(const Attributes* a, Block* block, const float* dy, Py_ssize_t g,
+                         Py_ssize_t part_r, Py_ssize_t part_c, Py_ssize_t part_k, float* packed,
+                         float* out) noexcept nogil:
+    """All tiles of one part of group g's dw, for one block of pixels."""
+    cdef Py_ssize_t group_k = a.k // a.groups
+    cdef Py_ssize_t panels = count(group_k, NR)
+    cdef Py_ssize_t panel, k0, width, tiles, i, i0, i1, r, s
+    cdef const float* from_dy
+    for panel in range(part_k * panels // a.panel_blocks, (part_k + 1) * panels // a.panel_blocks):
+        k0 = g * group_k + panel * NR
+        width = min(<Py_ssize_t> NR, group_k - panel * NR)
+        from_dy = dy + block.begin * a.k + k0
+        block.dy = from_dy
+        block.dy_step = a.k
+        if a.pack or width != NR and (
+                block.end * a.k - a.k + k0 + count(width, VL) * VL > a.n * a.p * a.q * a.k):
+            pack_panel(a, block, from_dy, width, packed)
+            block.dy = packed
+            block.dy_step = NR
+        tiles = count(a.channels, MR2 if width > VL else MR1)
+        i0 = part_c * tiles // a.channel_blocks
+        i1 = (part_c + 1) * tiles // a.channel_blocks
+        for i in range(i0, i1):
+            for r in range(part_r * a.r // a.row_blocks, (part_r + 1) * a.r // a.row_blocks):
+                for s in range(a.s):
+                    tap(a, block, g, r, s, i * a.channels // tiles, (i + 1) * a.channels // tiles,
+                        k0, width, out)
+
+
+cdef void item(const Attributes* a, Py_ssize_t number, const float* x, const float* dy, float* out,
+               float* scratch) noexcept nogil:
+    """One part of dw over one chunk of the pixels, block by block."""
+    cdef Py_ssize_t part_k = number % a.panel_blocks
+    cdef Py_ssize_t part_c = number // a.panel_blocks % a.channel_blocks
+    cdef Py_ssize_t part_r = number // (a.panel_blocks * a.channel_blocks) % a.row_blocks
+    cdef Py_ssize_t g = number // (a.panel_blocks * a.channel_blocks * a.row_blocks) % a.groups
+    cdef Py_ssize_t z = number // (a.panel_blocks * a.channel_blocks * a.row_blocks * a.groups)
+    cdef Py_ssize_t pixels = a.n * a.p * a.q
+    cdef Py_ssize_t begin = z * pixels // a.chunks
+    cdef Py_ssize_t size = (z + 1) * pixels // a.chunks - begin
+    cdef Py_ssize_t blocks = max(count(size, a.block), <Py_ssize_t> 1 - a.accumulate)
+    cdef Py_ssize_t row = a.padded * a.c
+    cdef Py_ssize_t i
+    cdef Block block
+    block.x = x
+    if a.padded:
+        block.x = scratch
+    block.zero = NULL
+    block.first = 0
+    block.x_row = row if a.padded else a.w * a.c
+    out += z * a.r * a.s * a.channels * a.k
+    for i in range(blocks):
+        block.begin = begin + i * size // blocks
+        block.end = begin + (i + 1) * size // blocks
+        block.n = block.begin // (a.p * a.q) if size else 0
+        block.p = block.begin // a.q - block.n * a.p if size else 0
+        block.q = block.begin - (block.n * a.p + block.p) * a.q
+        block.add = i > 0 or a.accumulate
+        if a.padded and size:
+            copy_rows(a, &block, x, scratch)
+        block_gradient(a, &block, dy, g, part_r, part_c, part_k, scratch + a.copied * row, out)
+
+
+cdef void gradient_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
+                       char* scratch) noexcept nogil:
+    cdef const Attributes* a = <const Attributes*> step.attributes
+    cdef Py_ssize_t i
+    for i in range(begin, end):
+        item(a, i, <const float*> buffers[step.operand[0]], <const float*> buffers[step.operand[1]],
+             <float*> buffers[step.operand[2]], <float*> scratch)
+
+
+cdef Py_ssize_t rows_of_a_block(const Attributes* a):
+    """The most rows of x that ``block`` pixels need, across image boundaries."""
+    cdef Py_ssize_t rows = (a.block + a.q - 2) // a.q + 1
+    cdef Py_ssize_t images = (rows + a.p - 2) // a.p
+    cdef Py_ssize_t gap = max(a.h - (a.p - 1) * a.sh + a.ph, a.sh)
+    return (rows - 1) * a.sh + images * (gap - a.sh) + (a.r - 1) * a.dh + 1
+
+
+def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *, folded, chunks,
+             row_blocks, channel_blocks, panel_blocks, block, pack, accumulate):
+    """(x, dy) -> out: ``chunks`` partial sums of dw, or dw itself where ``chunks`` is 1.
+
+    ``pads`` is (above, left). ``folded`` needs one group and a dilation of 1 along the row.
+    ``accumulate`` adds to what ``out`` holds.
+    """
+    cdef Attributes a
+    a.n, a.h, a.w, a.c = x_shape
+    a.p, a.q, a.k = dy_shape[1:]
+    a.r, a.s = kernel_size
+    a.sh, a.sw = strides
+    a.dh, a.dw = dilation
+    a.ph, a.pw = pads
+    a.groups, a.folded = groups, folded
+    a.channels = a.c // a.groups
+    a.padded = a.copied = 0
+    a.chunks, a.row_blocks = chunks, row_blocks
+    a.channel_blocks, a.panel_blocks = channel_blocks, panel_blocks
+    a.block, a.pack, a.accumulate = block, pack, accumulate
+    if a.folded:
+        if a.pw > 0 or (a.q - 1) * a.sw + a.s > a.w:
+            a.padded = (a.q - 1) * a.sw + a.s
+            a.copied = rows_of_a_block(&a)
+        a.channels = a.s * a.c
+        a.s = 1
+    cdef Py_ssize_t items = chunks * groups * row_blocks * channel_blocks * panel_blocks
+    cdef Py_ssize_t scratch = 4 * (a.copied * a.padded * a.c + a.block * NR)
+    return kernel("conv2d_backward_weight", gradient_run, items, scratch, &a, sizeof(a))
