@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..errors import ShapeError, UnsupportedOp
+from ..errors import ShapeError
 from ..geometry import Window
 from .base import Cost, Op, Spec, require_rank
 
 if TYPE_CHECKING:
-    from ..graph.ir import Graph, Node, Value
+    from ..graph.ir import Node
     from ..plan.lower import Target
 
 __all__ = ["BiasGradient", "Conv2DBackwardWeight", "DenseBackwardWeight"]
@@ -27,13 +27,7 @@ __all__ = ["BiasGradient", "Conv2DBackwardWeight", "DenseBackwardWeight"]
 
 @dataclass(frozen=True)
 class WeightGradient(Op):
-    """What the ops of this file share: they have no gradient, and can add to what is there."""
-
-    def gradient(self, graph: Graph, node: Node, dys: tuple[Value | None, ...]):
-        """Raises `UnsupportedOp`: gradients are of first order only."""
-        raise UnsupportedOp(
-            f"`{self.name}` has no gradient: only first-order gradients are supported."
-        )
+    """What the ops of this file share: they can add to what is there."""
 
     def check_into(self, spec: Spec, into: tuple[Spec, ...]) -> Spec:
         """``spec``, once the place to add to is given exactly when needed, and of its shape."""
