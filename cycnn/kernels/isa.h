@@ -118,6 +118,36 @@ CYCNN_INLINE void vstore_part(float *p, vf a, ptrdiff_t n)
 }
 #endif
 
+/* a[0] b[0] a[1] b[1] ... from the lower and from the upper halves of a and b */
+#if CYCNN_VECTOR_BYTES == 64
+CYCNN_INLINE vf vzip_low(vf a, vf b)
+{
+    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+CYCNN_INLINE vf vzip_high(vf a, vf b)
+{
+    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+#elif CYCNN_VECTOR_BYTES == 32
+CYCNN_INLINE vf vzip_low(vf a, vf b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+CYCNN_INLINE vf vzip_high(vf a, vf b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+#else
+CYCNN_INLINE vf vzip_low(vf a, vf b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+CYCNN_INLINE vf vzip_high(vf a, vf b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+#endif
+/* transpose the VL x VL matrix whose rows are r[0 .. VL-1]: log2(VL) perfect shuffles of its rows */
+CYCNN_INLINE void vtranspose(vf *r)
+{
+    vf t[VL];
+    for (int stage = 1; stage < VL; stage *= 2) {
+        for (int i = 0; i < VL / 2; i++) {
+            t[2 * i] = vzip_low(r[i], r[i + VL / 2]);
+            t[2 * i + 1] = vzip_high(r[i], r[i + VL / 2]);
+        }
+        for (int i = 0; i < VL; i++) r[i] = t[i];
+    }
+}
+
 /* sum and maximum over the lanes, always in the same order; vhmax is NaN if any lane is */
 CYCNN_INLINE float vhsum(vf a)
 {

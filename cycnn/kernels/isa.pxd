@@ -25,6 +25,7 @@ cdef extern from "isa.h" nogil:
     vf vsqrt(vf)
     vf vload_part(const float*, Py_ssize_t)
     void vstore_part(float*, vf, Py_ssize_t)
+    void vtranspose(vf*)
     float vhsum(vf)
     float vhmax(vf)
     vf vexp(vf)

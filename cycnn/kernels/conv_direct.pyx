@@ -1,0 +1,171 @@
+"""Direct convolution (implicit matrix product) over NHWC pixels, and its gradient for the data.
+
+    y[n, p, q, k] = activation(b[k] + sum over taps r, s, over c of x[n, row(p, r), col(q, s), c] * w[r, s, c, k])
+
+in each group of channels, where row() and col() are those of the phases of an axis, see grid.pxd. No
+column matrix is formed: a table of pointers says where each tap of each pixel reads, and padding is a
+pointer to a row of zeros. Taps that read nothing but padding for a whole tile are left out. w comes
+packed from `pack`, b may be absent, x and y must not overlap.
+
+An item is a run of pixels of one phase of one image, times a block of panels of one group; it does not
+depend on how many images there are.
+"""
+
+from libc.string cimport memset
+
+from .grid cimport Axis, Phase, Pixels, axis_bytes, locate, needed_taps, next_axis, phase_of
+from .isa cimport VL
+from .step cimport Step, kernel
+from .tile cimport Tile, tile_of_height, tile_rows
+
+cdef struct Attributes:     # followed by the axes
+    Py_ssize_t images
+    Py_ssize_t groups
+    Py_ssize_t depth        # channels of x in a group
+    Py_ssize_t columns      # channels of y in a group
+    Py_ssize_t taps
+    Py_ssize_t pixel_blocks     # of a phase
+    Py_ssize_t most_pixels      # in a block
+    Py_ssize_t panels           # of a group
+    Py_ssize_t panel_blocks     # of a group
+    Py_ssize_t panels_first     # whether consecutive items share a block of panels
+    int nv
+    int activation
+
+cdef struct Work:
+    Pixels pixels
+    const Phase* row_phase
+    const Phase* column_phase
+    Py_ssize_t tiles
+    int* tap_count          # of each tile
+    int* tap                # [tile][taps]
+
+
+cdef void tile_4(int mr, const Tile* t) noexcept nogil:
+    tile_of_height(mr, 4, True, t)
+
+
+cdef void tile_2(int mr, const Tile* t) noexcept nogil:
+    tile_of_height(mr, 2, True, t)
+
+
+cdef void tile_1(int mr, const Tile* t) noexcept nogil:
+    tile_of_height(mr, 1, True, t)
+
+
+cdef Py_ssize_t most_tiles(const Attributes* a) noexcept nogil:
+    return (a.most_pixels + tile_rows(a.nv) - 1) // tile_rows(a.nv)
+
+
+cdef Py_ssize_t scratch_bytes(const Attributes* a) noexcept nogil:
+    cdef Py_ssize_t pointers = (a.taps + 1) * a.most_pixels
+    return (pointers * sizeof(void*) + a.groups * a.depth * sizeof(float)
+            + most_tiles(a) * (a.taps + 1) * sizeof(int))
+
+
+cdef void lay_out(const Attributes* a, Work* work, char* scratch) noexcept nogil:
+    """Divide the scratch, and clear the row of zeros."""
+    work.tiles, work.pixels.count, work.pixels.step = 0, 0, a.most_pixels
+    work.pixels.rows = <const float**> scratch
+    work.pixels.y = <float**> scratch + a.taps * a.most_pixels
+    work.tap = <int*> (work.pixels.y + a.most_pixels)
+    work.tap_count = work.tap + most_tiles(a) * a.taps
+    work.pixels.zero = <const float*> (work.tap_count + most_tiles(a))
+    memset(<void*> work.pixels.zero, 0, a.groups * a.depth * sizeof(float))
+
+
+cdef Py_ssize_t tile_start(const Work* work, Py_ssize_t i) noexcept nogil:
+    """First pixel of tile i: heights differ by one at most."""
+    return work.pixels.count * i // work.tiles
+
+
+cdef void prepare(const Attributes* a, Work* work, Py_ssize_t spatial, const float* x,
+                  float* y) noexcept nogil:
+    """Find where the pixels of block ``spatial`` = (image, phase of rows, of columns, block) read."""
+    cdef const Axis* rows = <const Axis*> (a + 1)
+    cdef const Axis* columns = next_axis(rows)
+    cdef Py_ssize_t block = spatial % a.pixel_blocks
+    cdef Py_ssize_t phase = spatial // a.pixel_blocks % (rows.phases * columns.phases)
+    cdef Py_ssize_t image = spatial // a.pixel_blocks // (rows.phases * columns.phases)
+    cdef Py_ssize_t c = a.groups * a.depth, k = a.groups * a.columns, i, n, start
+    cdef const Phase* pr = phase_of(rows, phase // columns.phases)
+    cdef const Phase* pc = phase_of(columns, phase % columns.phases)
+    n = pr.count * pc.count
+    locate(&work.pixels, rows, columns, pr, pc, n * block // a.pixel_blocks,
+           n * (block + 1) // a.pixel_blocks, x + image * rows.in_size * columns.in_size * c, c,
+           y + image * rows.out_size * columns.out_size * k, k)
+    work.tiles = (work.pixels.count + tile_rows(a.nv) - 1) // tile_rows(a.nv)
+    for i in range(work.tiles):
+        start = tile_start(work, i)
+        work.tap_count[i] = needed_taps(&work.pixels, rows, columns, pr, pc, start,
+                                        tile_start(work, i + 1) - start, work.tap + i * a.taps)
+
+
+cdef void multiply(const Attributes* a, const Work* work, const float* panels, const float* b,
+                   Py_ssize_t group, Py_ssize_t panel, Py_ssize_t last) noexcept nogil:
+    """The pixels of ``work`` times panels ``panel`` to ``last`` of ``group``."""
+    cdef Tile t
+    cdef Py_ssize_t width = a.nv * VL, i, m, p
+    cdef int mr
+    t.depth, t.rows_step, t.offset = a.depth, work.pixels.step, group * a.depth
+    t.activation, t.bias = a.activation, NULL
+    for p in range(panel, last):
+        t.panel = panels + (group * a.panels + p) * a.taps * a.depth * width
+        if b != NULL:
+            t.bias = b + group * a.columns + p * width
+        t.y_offset = group * a.columns + p * width
+        t.columns = min(width, a.columns - p * width)
+        for i in range(work.tiles):
+            m = tile_start(work, i)
+            mr = <int> (tile_start(work, i + 1) - m)
+            t.taps, t.tap = work.tap_count[i], work.tap + i * a.taps
+            t.rows, t.y_rows = work.pixels.rows + m, work.pixels.y + m
+            if a.nv == 4:
+                tile_4(mr, &t)
+            elif a.nv == 2:
+                tile_2(mr, &t)
+            else:
+                tile_1(mr, &t)
+
+
+cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
+              char* scratch) noexcept nogil:
+    cdef const Attributes* a = <const Attributes*> step.attributes
+    cdef const float* x = <const float*> buffers[step.operand[0]]
+    cdef const float* panels = <const float*> buffers[step.operand[1]]
+    cdef const float* b = <const float*> buffers[step.operand[2]]
+    cdef float* y = <float*> buffers[step.operand[3]]
+    cdef Py_ssize_t parts = a.groups * a.panel_blocks, spatials = step.items // parts
+    cdef Py_ssize_t item, spatial, part, j, prepared = -1
+    cdef Work work
+    lay_out(a, &work, scratch)
+    for item in range(begin, end):
+        spatial = item % spatials if a.panels_first else item // parts
+        part = item // spatials if a.panels_first else item % parts
+        if spatial != prepared:
+            prepare(a, &work, spatial, x, y)
+            prepared = spatial
+        j = part % a.panel_blocks
+        multiply(a, &work, panels, b, part // a.panel_blocks,
+                 a.panels * j // a.panel_blocks, a.panels * (j + 1) // a.panel_blocks)
+
+
+def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_blocks, panel_blocks,
+             panels_first=False, activation=0):
+    """x (N, H, W, channels), panels of w, b (filters) or absent -> y (N, P, Q, filters)
+
+    ``rows`` and ``columns`` are the `Axis` of each spatial axis.
+    """
+    cdef Attributes a
+    a.images, a.groups, a.nv, a.activation = images, groups, nv, activation
+    a.depth, a.columns, a.taps = channels // groups, filters // groups, rows.window * columns.window
+    a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
+    most = max([p[1] for p in rows.phases], default=0) * max([p[1] for p in columns.phases], default=0)
+    a.pixel_blocks, a.panel_blocks, a.panels_first = pixel_blocks, panel_blocks, panels_first
+    a.most_pixels = (most + a.pixel_blocks - 1) // a.pixel_blocks
+    items = (a.images * len(rows.phases) * len(columns.phases) * a.pixel_blocks * a.groups
+             * a.panel_blocks) if a.columns and most else 0
+    header = (<const char*> &a)[:sizeof(a)]
+    attributes = header + axis_bytes(rows) + axis_bytes(columns)
+    return kernel("conv_direct", run, items, scratch_bytes(&a), <const char*> attributes,
+                  len(attributes))

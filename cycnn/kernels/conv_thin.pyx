@@ -1,0 +1,135 @@
+"""Direct convolution of thin images, those with few channels.
+
+    y[n, p, q, k] = activation(b[k] + sum over r, over j < kw * C of
+                               x[n, p * sh + r * dh + top, (q * sw + left) * C + j] * w[r, j, k])
+
+A row of the window is kw * C consecutive floats of an NHWC image, so it is multiplied as one tap of that
+depth, and the pixels of a tile, all in one output row, are sw * C floats apart: no table of pointers.
+Where the window leaves the image, the rows that an item needs are first copied into scratch with zeros
+around them. w comes packed with kh taps of depth kw * C, b may be absent.
+
+An item is a block of output rows of one image; it does not depend on how many images there are.
+"""
+
+from libc.string cimport memcpy, memset
+
+from .isa cimport VL
+from .step cimport Step, kernel
+from .tile cimport Tile, tile_of_height, tile_rows
+
+cdef struct Attributes:
+    Py_ssize_t images
+    Py_ssize_t height, width, channels
+    Py_ssize_t out_height, out_width, filters
+    Py_ssize_t kh, kw
+    Py_ssize_t row_step, row_dilation, top      # image row of output row p, tap r: see above
+    Py_ssize_t column_step, left
+    Py_ssize_t row_blocks
+    Py_ssize_t padded           # whether the window leaves the image
+    Py_ssize_t padded_width     # pixels of a padded row
+    int nv
+    int activation
+
+
+cdef void tile_4(int mr, const Tile* t) noexcept nogil:
+    tile_of_height(mr, 4, False, t)
+
+
+cdef void tile_2(int mr, const Tile* t) noexcept nogil:
+    tile_of_height(mr, 2, False, t)
+
+
+cdef void tile_1(int mr, const Tile* t) noexcept nogil:
+    tile_of_height(mr, 1, False, t)
+
+
+cdef void pad(const Attributes* a, const float* x, Py_ssize_t first, Py_ssize_t rows,
+              float* to) noexcept nogil:
+    """Copy image rows ``first``, first + 1, ... from column ``left`` on; zeros outside the image."""
+    cdef Py_ssize_t c = a.channels, i
+    cdef Py_ssize_t begin = min(max(<Py_ssize_t> 0, -a.left), a.padded_width)
+    cdef Py_ssize_t end = max(begin, min(a.padded_width, a.width - a.left))
+    for i in range(first, first + rows):
+        if 0 <= i < a.height:
+            memset(to, 0, begin * c * sizeof(float))
+            memcpy(to + begin * c, x + (i * a.width + a.left + begin) * c,
+                   (end - begin) * c * sizeof(float))
+            memset(to + end * c, 0, (a.padded_width - end) * c * sizeof(float))
+        else:
+            memset(to, 0, a.padded_width * c * sizeof(float))
+        to += a.padded_width * c
+
+
+cdef void multiply(const Attributes* a, const float* x, Py_ssize_t x_width, const float* panels,
+                   const float* b, float* y, Py_ssize_t rows) noexcept nogil:
+    """Output rows 0 to ``rows`` from the image row and column where their first tap reads."""
+    cdef Tile t
+    cdef Py_ssize_t height = tile_rows(a.nv), wide = a.nv * VL, row = x_width * a.channels
+    cdef Py_ssize_t tiles = (a.out_width + height - 1) // height, i, p, q, panel
+    cdef int mr
+    t.taps, t.tap, t.depth = a.kh, NULL, a.kw * a.channels
+    t.tap_step, t.row_step = a.row_dilation * row, a.column_step * a.channels
+    t.activation, t.y_step, t.bias = a.activation, a.filters, NULL
+    for panel in range((a.filters + wide - 1) // wide):
+        t.panel = panels + panel * a.kh * t.depth * wide
+        if b != NULL:
+            t.bias = b + panel * wide
+        t.columns = min(wide, a.filters - panel * wide)
+        for p in range(rows):
+            for i in range(tiles):
+                q = a.out_width * i // tiles
+                mr = <int> (a.out_width * (i + 1) // tiles - q)
+                t.a = x + p * a.row_step * row + q * t.row_step
+                t.y = y + (p * a.out_width + q) * a.filters + panel * wide
+                if a.nv == 4:
+                    tile_4(mr, &t)
+                elif a.nv == 2:
+                    tile_2(mr, &t)
+                else:
+                    tile_1(mr, &t)
+
+
+cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
+              char* scratch) noexcept nogil:
+    cdef const Attributes* a = <const Attributes*> step.attributes
+    cdef const float* panels = <const float*> buffers[step.operand[1]]
+    cdef const float* b = <const float*> buffers[step.operand[2]]
+    cdef const float* x
+    cdef float* y
+    cdef Py_ssize_t item, image, block, p, rows, first
+    for item in range(begin, end):
+        image, block = item // a.row_blocks, item % a.row_blocks
+        p = a.out_height * block // a.row_blocks
+        rows = a.out_height * (block + 1) // a.row_blocks - p
+        first = p * a.row_step + a.top
+        x = <const float*> buffers[step.operand[0]] + image * a.height * a.width * a.channels
+        y = (<float*> buffers[step.operand[3]]
+             + (image * a.out_height + p) * a.out_width * a.filters)
+        if a.padded:
+            pad(a, x, first, (rows - 1) * a.row_step + (a.kh - 1) * a.row_dilation + 1,
+                <float*> scratch)
+            multiply(a, <const float*> scratch, a.padded_width, panels, b, y, rows)
+        else:
+            multiply(a, x + (first * a.width + a.left) * a.channels, a.width, panels, b, y, rows)
+
+
+def convolve(images, x_shape, y_shape, kernel_size, nv, *, row_step, row_dilation, top, column_step,
+             left, row_blocks, activation=0):
+    """x (images, *x_shape), panels of w, b or absent -> y (images, *y_shape), shapes being (H, W, C)"""
+    cdef Attributes a
+    cdef Py_ssize_t last_row, most_rows
+    a.images, a.nv, a.activation, a.row_blocks = images, nv, activation, row_blocks
+    a.height, a.width, a.channels = x_shape
+    a.out_height, a.out_width, a.filters = y_shape
+    a.kh, a.kw = kernel_size
+    a.row_step, a.row_dilation, a.top = row_step, row_dilation, top
+    a.column_step, a.left = column_step, left
+    a.padded_width = (a.out_width - 1) * a.column_step + a.kw
+    last_row = (a.out_height - 1) * a.row_step + (a.kh - 1) * a.row_dilation + a.top
+    a.padded = (a.top < 0 or a.left < 0 or last_row >= a.height
+                or a.left + a.padded_width > a.width)
+    most_rows = (((a.out_height + a.row_blocks - 1) // a.row_blocks - 1) * a.row_step
+                 + (a.kh - 1) * a.row_dilation + 1)
+    scratch = 4 * most_rows * a.padded_width * a.channels if a.padded else 0
+    items = a.images * a.row_blocks if a.out_height * a.out_width * a.filters else 0
+    return kernel("conv_thin", run, items, scratch, &a, sizeof(a))

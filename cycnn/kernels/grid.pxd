@@ -1,0 +1,122 @@
+"""Which pixels the taps of a window read: the phases of an axis, and tables of pointers to pixels.
+
+Along one axis a convolution, or its gradient with respect to the data, visits its output positions in
+phases. The positions of a phase are evenly spaced and use the same taps:
+
+    position q < count of a phase is output position  start + q * out_step
+    its tap reads input position                      q * in_step + offset, nothing where that is outside
+
+A convolution has one phase; the gradient of one with stride S has up to S (see `ops.conv_candidates`).
+"""
+
+cdef struct Phase:
+    Py_ssize_t start
+    Py_ssize_t count
+    Py_ssize_t first        # its taps are entries first, first + 1, ... of the axis' list
+    Py_ssize_t taps
+
+cdef struct Tap:
+    Py_ssize_t number       # index in the window
+    Py_ssize_t offset
+
+cdef struct Axis:           # followed in memory by its phases and then its taps
+    Py_ssize_t in_size
+    Py_ssize_t out_size
+    Py_ssize_t in_step
+    Py_ssize_t out_step
+    Py_ssize_t window
+    Py_ssize_t phases
+    Py_ssize_t nbytes       # of this header, the phases and the taps together
+
+
+cdef inline const Phase* phase_of(const Axis* axis, Py_ssize_t i) noexcept nogil:
+    return <const Phase*> (axis + 1) + i
+
+
+cdef inline const Tap* tap_of(const Axis* axis, Py_ssize_t i) noexcept nogil:
+    return <const Tap*> (<const Phase*> (axis + 1) + axis.phases) + i
+
+
+cdef inline const Axis* next_axis(const Axis* axis) noexcept nogil:
+    return <const Axis*> (<const char*> axis + axis.nbytes)
+
+
+cdef struct Pixels:         # a run of output pixels of one phase of one image
+    Py_ssize_t count
+    float** y               # where each lies
+    const float** rows      # rows[tap * step + i]: the pixel that the tap reads for pixel i,
+    Py_ssize_t step
+    const float* zero       # or this, channels that are zero
+
+
+cdef inline void point(const float** to, Py_ssize_t n, const float* row, Py_ssize_t position,
+                       Py_ssize_t step, Py_ssize_t size, Py_ssize_t channels,
+                       const float* zero) noexcept nogil:
+    """to[i] = pixel position + i * step of the row, zero where that is outside 0 .. size - 1"""
+    cdef Py_ssize_t i
+    for i in range(n):
+        to[i] = row + position * channels if 0 <= position < size else zero
+        position += step
+
+
+cdef inline void locate(Pixels* pixels, const Axis* rows, const Axis* columns, const Phase* pr,
+                        const Phase* pc, Py_ssize_t begin, Py_ssize_t end, const float* x,
+                        Py_ssize_t x_channels, float* y, Py_ssize_t y_channels) noexcept nogil:
+    """Fill the table for pixels ``begin`` to ``end``, in row order, of a phase of the image x."""
+    cdef Py_ssize_t i = 0, p = begin // pc.count, q = begin - p * pc.count, n, u, v, position
+    cdef const Tap* tr
+    cdef const Tap* tc
+    cdef const float** to
+    pixels.count = end - begin
+    while i < end - begin:
+        n = min(pc.count - q, end - begin - i)
+        for u in range(n):
+            pixels.y[i + u] = y + ((pr.start + p * rows.out_step) * columns.out_size
+                                   + pc.start + (q + u) * columns.out_step) * y_channels
+        for u in range(pr.taps):
+            tr = tap_of(rows, pr.first + u)
+            position = p * rows.in_step + tr.offset
+            for v in range(pc.taps):
+                tc = tap_of(columns, pc.first + v)
+                to = pixels.rows + (tr.number * columns.window + tc.number) * pixels.step + i
+                point(to, n, x + position * columns.in_size * x_channels,
+                      q * columns.in_step + tc.offset, columns.in_step,
+                      columns.in_size if 0 <= position < rows.in_size else 0, x_channels,
+                      pixels.zero)
+        i += n
+        p += 1
+        q = 0
+
+
+cdef inline int needed_taps(const Pixels* pixels, const Axis* rows, const Axis* columns,
+                            const Phase* pr, const Phase* pc, Py_ssize_t first, Py_ssize_t count,
+                            int* taps) noexcept nogil:
+    """Write the numbers of the taps that read anything but padding for some of ``count`` pixels."""
+    cdef Py_ssize_t u, v, i, tap
+    cdef int n = 0
+    for u in range(pr.taps):
+        for v in range(pc.taps):
+            tap = (tap_of(rows, pr.first + u).number * columns.window
+                   + tap_of(columns, pc.first + v).number)
+            for i in range(count):
+                if pixels.rows[tap * pixels.step + first + i] != pixels.zero:
+                    taps[n] = <int> tap
+                    n += 1
+                    break
+    return n
+
+
+cdef inline bytes axis_bytes(object axis):
+    """What `ops.conv_candidates.Axis` holds, as an `Axis` in memory."""
+    from array import array
+    values = [axis.in_size, axis.out_size, axis.in_step, axis.out_step, axis.window,
+              len(axis.phases), 0]
+    first = 0
+    for start, count, taps in axis.phases:
+        values += [start, count, first, len(taps)]
+        first += len(taps)
+    for _, _, taps in axis.phases:
+        for tap in taps:
+            values += tap
+    values[6] = 8 * len(values)
+    return array("q", values).tobytes()

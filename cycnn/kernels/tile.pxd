@@ -1,0 +1,127 @@
+"""The accumulator tile: the one inner loop of matrix product and convolution.
+
+A tile is ``mr`` rows (output pixels) times ``nv`` vectors (output channels), held in registers over the
+whole sum; ``mr`` and ``nv`` are literals, so every loop over them becomes straight-line code. The second
+operand lies in a *panel*, which `pack` makes, zero-padded to a whole number of vectors:
+
+    panel[tap][depth][nv * VL]      the columns of one tap are read once, in order, by every tile
+"""
+
+from .isa cimport (
+    MR1, MR2, MR4, VL, vf, vfma, vload, vload_part, vmax, vset1, vstore, vstore_part, vzero,
+)
+
+cdef enum:
+    LINEAR = 0
+    RELU = 1
+
+cdef struct Tile:
+    Py_ssize_t taps         # how many taps are summed
+    const int* tap          # their numbers, ascending; NULL: all, 0 .. taps - 1
+    Py_ssize_t depth        # floats of a row that one tap multiplies
+    const float** rows      # gather: row i of tap t starts at rows[t * rows_step + i] + offset
+    Py_ssize_t rows_step
+    Py_ssize_t offset
+    const float* a          # otherwise: it starts at a + t * tap_step + i * row_step
+    Py_ssize_t tap_step
+    Py_ssize_t row_step
+    const float* panel
+    const float* bias       # NULL: none
+    int activation
+    float** y_rows          # gather: row i of the result starts at y_rows[i] + y_offset
+    Py_ssize_t y_offset
+    float* y                # otherwise: at y + i * y_step
+    Py_ssize_t y_step
+    Py_ssize_t columns      # how many columns of the panel are stored
+
+
+cdef inline int tile_rows(int nv) noexcept nogil:
+    """Height of the tile that is ``nv`` vectors wide."""
+    return MR4 if nv == 4 else MR2 if nv == 2 else MR1
+
+
+cdef inline Py_ssize_t lanes(Py_ssize_t columns, int j) noexcept nogil:
+    """How many of ``columns`` fall into vector ``j``."""
+    return max(<Py_ssize_t> 0, min(<Py_ssize_t> VL, columns - j * VL))
+
+
+cdef inline void tile(const int mr, const int nv, const bint gather, const Tile* t) noexcept nogil:
+    """y[i, :] = activation(bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :])
+
+    The sum runs in the order of taps and channels whatever the tile. y must not overlap a.
+    """
+    cdef vf acc[14 * 4]
+    cdef vf b[4]
+    cdef const float* rows[14]
+    cdef const float* a = NULL
+    cdef const float* panel
+    cdef float* y
+    cdef vf x
+    cdef Py_ssize_t depth = t.depth, step = t.row_step, u, tap, _c
+    cdef int i, j
+    for j in range(nv):
+        x = vzero() if t.bias == NULL else vload_part(t.bias + j * VL, lanes(t.columns, j))
+        for i in range(mr):
+            acc[i * nv + j] = x
+    for u in range(t.taps):
+        tap = u if t.tap == NULL else t.tap[u]
+        panel = t.panel + tap * depth * nv * VL
+        if gather:
+            for i in range(mr):
+                rows[i] = t.rows[tap * t.rows_step + i] + t.offset
+        else:
+            a = t.a + tap * t.tap_step
+        for _c in range(depth):
+            for j in range(nv):
+                b[j] = vload(panel + j * VL)
+            for i in range(mr):
+                x = vset1(rows[i][_c] if gather else a[i * step])
+                for j in range(nv):
+                    acc[i * nv + j] = vfma(x, b[j], acc[i * nv + j])
+            panel += nv * VL
+            if not gather:
+                a += 1
+    if t.activation == RELU:
+        for i in range(mr * nv):
+            acc[i] = vmax(vzero(), acc[i])
+    for i in range(mr):
+        y = t.y_rows[i] + t.y_offset if gather else t.y + i * t.y_step
+        if t.columns >= nv * VL:
+            for j in range(nv):
+                vstore(y + j * VL, acc[i * nv + j])
+        else:
+            for j in range(nv):
+                vstore_part(y + j * VL, acc[i * nv + j], lanes(t.columns, j))
+
+
+cdef inline void tile_of_height(int mr, const int nv, const bint gather,
+                                const Tile* t) noexcept nogil:
+    """The tile with ``1 <= mr <= tile_rows(nv)`` rows: one specialised copy per height."""
+    if mr == 1:
+        tile(1, nv, gather, t)
+    elif mr == 2:
+        tile(2, nv, gather, t)
+    elif mr == 3:
+        tile(3, nv, gather, t)
+    elif mr == 4 and tile_rows(nv) >= 4:
+        tile(4, nv, gather, t)
+    elif mr == 5 and tile_rows(nv) >= 5:
+        tile(5, nv, gather, t)
+    elif mr == 6 and tile_rows(nv) >= 6:
+        tile(6, nv, gather, t)
+    elif mr == 7 and tile_rows(nv) >= 7:
+        tile(7, nv, gather, t)
+    elif mr == 8 and tile_rows(nv) >= 8:
+        tile(8, nv, gather, t)
+    elif mr == 9 and tile_rows(nv) >= 9:
+        tile(9, nv, gather, t)
+    elif mr == 10 and tile_rows(nv) >= 10:
+        tile(10, nv, gather, t)
+    elif mr == 11 and tile_rows(nv) >= 11:
+        tile(11, nv, gather, t)
+    elif mr == 12 and tile_rows(nv) >= 12:
+        tile(12, nv, gather, t)
+    elif mr == 13 and tile_rows(nv) >= 13:
+        tile(13, nv, gather, t)
+    elif mr == 14 and tile_rows(nv) >= 14:
+        tile(14, nv, gather, t)

@@ -1,0 +1,176 @@
+"""Convolution over NHWC images, and its gradient for the images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import ArgumentError, ShapeError
+from ..geometry import Window
+from .base import Cost, Op, Shape, Spec, require_rank
+from .conv_candidates import Correlation, backward_axes, forward_axes, lower_correlation
+from .epilogue import activate, activation_code, activation_gradient
+
+if TYPE_CHECKING:
+    from ..graph.ir import Graph, Node, Value
+    from ..plan.lower import Target
+
+__all__ = ["ALGORITHMS", "Conv2D", "Conv2DBackwardData"]
+
+ALGORITHMS = ("auto", "direct")
+
+
+def _check_filters(op: str, w: Spec, window: Window, groups: int, channels: int | None) -> None:
+    """Raise `ShapeError` unless w is (kh, kw, channels / groups, filters) for ``window``."""
+    require_rank(op, "w", w, 4, "(kh, kw, channels / groups, filters)")
+    if w.shape[:2] != window.kernel:
+        raise ShapeError(
+            f"`{op}` has a window of {window.kernel}. Received: w of shape {w.shape}, "
+            f"a window of {w.shape[:2]}."
+        )
+    if groups < 1 or w.shape[3] % groups:
+        raise ShapeError(
+            f"`groups` must divide the number of filters. "
+            f"Received: groups={groups}, filters={w.shape[3]}."
+        )
+    if channels is not None and channels != w.shape[2] * groups:
+        raise ShapeError(
+            f"`{op}` takes channels / groups of x equal to axis 2 of w. Received: "
+            f"channels={channels}, groups={groups}, w of shape {w.shape}."
+        )
+
+
+def _taps(window: Window, outputs: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], ...]]:
+    """For each tap: its indices, and the slices of the padded image that it reads."""
+    for tap in np.ndindex(*window.kernel):
+        yield (
+            tap,
+            tuple(
+                slice(t * d, t * d + (p - 1) * s + 1, s)
+                for t, d, p, s in zip(tap, window.dilation, outputs, window.strides, strict=True)
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Conv2D(Op):
+    """Every filter at every position of the window, with D the dilation, P the padding before:
+
+        y[n, p, q, k] = activation(b[k] + sum over r, s, c of
+                                   x[n, p*S + r*D - P, q*S + s*D - P, c] * w[r, s, c, k])
+
+    x is (N, H, W, C), w (kh, kw, C / groups, K), b (K) or absent; group g of the channels feeds
+    group g of the filters. Outside the image x is 0, and products with it may be left out: an
+    infinite weight there counts as 0 or as NaN.
+    ``algorithm`` is "auto" or "direct" (no transform of images or weights).
+    """
+
+    window: Window
+    groups: int = 1
+    activation: str | None = None
+    algorithm: str = "auto"
+    onnx = "Conv"
+
+    def infer(self, x: Spec, w: Spec, b: Spec | None = None) -> Spec:
+        require_rank("Conv2D", "x", x, 4, "(N, H, W, C)")
+        activation_code(self.activation)
+        if self.algorithm not in ALGORITHMS:
+            raise ArgumentError(
+                f"`algorithm` must be one of {', '.join(map(repr, ALGORITHMS))}. "
+                f"Received: algorithm={self.algorithm!r}."
+            )
+        _check_filters("Conv2D", w, self.window, self.groups, x.shape[3])
+        if b is not None and b.shape != w.shape[3:]:
+            raise ShapeError(
+                f"`Conv2D` takes b of shape {w.shape[3:]}. Received: b of shape {b.shape}."
+            )
+        return Spec((x.shape[0], *self.window.output(x.shape[1:3]), w.shape[3]), x.dtype)
+
+    def gradient(
+        self, graph: Graph, node: Node, dys: tuple[Value | None, ...]
+    ) -> list[Value | None]:
+        from .weight_gradient import BiasGradient, Conv2DBackwardWeight
+
+        x, w, b = node.inputs
+        dy = activation_gradient(graph, self.activation, node.output, dys[0])
+        return [
+            graph.add(Conv2DBackwardData(self.window, self.groups, x.spec.shape), dy, w),
+            graph.add(Conv2DBackwardWeight(self.window, self.groups, w.spec.shape), x, dy),
+            None if b is None else graph.add(BiasGradient(), dy),
+        ]
+
+    def evaluate(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+        n, h, wide, c = x.shape
+        outputs, g = self.window.output((h, wide)), self.groups
+        padded = np.pad(x, ((0, 0), *self.window.pads((h, wide)), (0, 0)))
+        k = w.shape[3]
+        y = np.zeros((n, *outputs, g, k // g), np.result_type(x, w))
+        for tap, pixels in _taps(self.window, outputs):
+            seen = padded[:, *pixels].reshape(n, *outputs, g, c // g)
+            y += np.einsum("npqgc,cgk->npqgk", seen, w[tap].reshape(c // g, g, k // g))
+        y = y.reshape(n, *outputs, k)
+        return activate(self.activation, y if b is None else y + b)
+
+    def cost(self, x: Spec, w: Spec, b: Spec | None = None) -> Cost:
+        y = self.infer(x, w, b)
+        return Cost(2 * y.size * self.window.taps * w.shape[2], x.nbytes + w.nbytes + y.nbytes)
+
+    def lower(self, node: Node, target: Target) -> None:
+        x, w = node.inputs[0].spec.shape, node.inputs[1].spec.shape
+        rows, columns = forward_axes(self.window, x[1:3])
+        code = activation_code(self.activation)
+        correlation = Correlation(x[0], rows, columns, self.groups, x[3], w[3], activation=code)
+        y = target.read(node.output)
+        lower_correlation(correlation, target, tuple(target.reads(node)), y, self.algorithm)
+
+
+@dataclass(frozen=True)
+class Conv2DBackwardData(Op):
+    """The gradient of `Conv2D` for x, of shape ``x_shape``: every dy spread over its window.
+
+        dx[n, p*S + r*D - P, q*S + s*D - P, c] += dy[n, p, q, k] * w[r, s, c, k]
+
+    for all n, p, q, r, s, c, k, from zeros; pixels that no window touched stay 0.
+    """
+
+    window: Window
+    groups: int
+    x_shape: Shape
+
+    def infer(self, dy: Spec, w: Spec) -> Spec:
+        require_rank("Conv2DBackwardData", "dy", dy, 4, "(N, P, Q, K)")
+        _check_filters("Conv2DBackwardData", w, self.window, self.groups, self.x_shape[3])
+        y_shape = (self.x_shape[0], *self.window.output(self.x_shape[1:3]), w.shape[3])
+        if dy.shape != y_shape:
+            raise ShapeError(
+                f"`Conv2DBackwardData` takes dy of shape {y_shape} for x of shape {self.x_shape}. "
+                f"Received: dy of shape {dy.shape}."
+            )
+        return Spec(self.x_shape, dy.dtype)
+
+    def evaluate(self, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+        n, h, wide, c = self.x_shape
+        g, outputs = self.groups, dy.shape[1:3]
+        (top, bottom), (left, right) = self.window.pads((h, wide))
+        dx = np.zeros((n, top + h + bottom, left + wide + right, c), np.result_type(dy, w))
+        k = w.shape[3]
+        dy = dy.reshape(n, *outputs, g, k // g)
+        for tap, pixels in _taps(self.window, outputs):
+            spread = np.einsum("npqgk,cgk->npqgc", dy, w[tap].reshape(c // g, g, k // g))
+            dx[:, *pixels] += spread.reshape(n, *outputs, c)
+        return dx[:, top : top + h, left : left + wide]
+
+    def cost(self, dy: Spec, w: Spec) -> Cost:
+        dx = self.infer(dy, w)
+        return Cost(2 * dy.size * self.window.taps * w.shape[2], dy.nbytes + w.nbytes + dx.nbytes)
+
+    def lower(self, node: Node, target: Target) -> None:
+        n, *size, channels = self.x_shape
+        rows, columns = backward_axes(self.window, tuple(size))
+        filters = node.inputs[1].spec.shape[3]
+        correlation = Correlation(n, rows, columns, self.groups, filters, channels, transposed=True)
+        reads = (*target.reads(node), None)
+        lower_correlation(correlation, target, reads, target.read(node.output))

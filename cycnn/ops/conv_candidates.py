@@ -1,0 +1,300 @@
+"""How a convolution, or its gradient for the data, is computed: one entry per algorithm.
+
+Both are one thing to the kernels, a *correlation*: every output pixel sums, over the taps of a
+window, an input pixel's channels times the tap's matrix. Where taps read is said axis by axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..geometry import Window
+from .base import Cost
+from .dense import cut, emit_gemm
+
+if TYPE_CHECKING:
+    from ..plan.lower import Buffer, Target
+
+__all__ = [
+    "CANDIDATES",
+    "Axis",
+    "Correlation",
+    "backward_axes",
+    "forward_axes",
+    "lower_correlation",
+]
+
+# (first output position, number of positions, taps), a tap being (index in the window, offset)
+Phase = tuple[int, int, tuple[tuple[int, int], ...]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where the taps read along one spatial axis; `kernels/grid.pxd` says what the numbers mean."""
+
+    in_size: int
+    out_size: int
+    in_step: int
+    out_step: int
+    window: int
+    phases: tuple[Phase, ...]
+
+    @property
+    def evenly(self) -> tuple[int, int] | None:
+        """(offset, dilation) where output p reads, with tap t in rising order of position,
+        ``p * in_step + offset + t * dilation``; None where that is not so."""
+        if len(self.phases) != 1 or self.out_step != 1:
+            return None
+        offsets = sorted(offset for _, offset in self.phases[0][2])
+        return offsets[0], offsets[1] - offsets[0] if len(offsets) > 1 else 1
+
+
+def forward_axes(window: Window, size: tuple[int, ...]) -> tuple[Axis, ...]:
+    """One phase: output p reads, with tap r, input ``p * S + r * D - P``."""
+    axes = []
+    outputs = window.output(size)
+    for i, (before, _) in enumerate(window.pads(size)):
+        k, s, d = window.kernel[i], window.strides[i], window.dilation[i]
+        taps = tuple((r, r * d - before) for r in range(k))
+        axes.append(Axis(size[i], outputs[i], s, 1, k, ((0, outputs[i], taps),)))
+    return tuple(axes)
+
+
+def backward_axes(window: Window, size: tuple[int, ...]) -> tuple[Axis, ...]:
+    """From dy to dx of ``size``: dx[h] sums the dy[p] with ``p * S + r * D - P = h`` for a tap r.
+
+    Only every S-th h belongs to a tap, so the h with the same remainder form a phase.
+    """
+    axes = []
+    outputs = window.output(size)
+    for i, (before, _) in enumerate(window.pads(size)):
+        k, s, d = window.kernel[i], window.strides[i], window.dilation[i]
+        phases = []
+        for start in range(min(s, size[i])):
+            shifts = [(r, start + before - r * d) for r in range(k)]
+            taps = tuple((r, shift // s) for r, shift in shifts if shift % s == 0)
+            phases.append((start, (size[i] - start + s - 1) // s, taps))
+        axes.append(Axis(outputs[i], size[i], 1, s, k, tuple(phases)))
+    return tuple(axes)
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """``y[n, p, q, :] = activation(b + sum over taps of x[n, pixel(p, q, tap), :] w[tap])``
+
+    in each group.
+    ``w`` lies as (kh, kw, depth, groups * columns), or (kh, kw, columns, groups * depth) where
+    ``transposed``; ``depth`` and ``columns`` count the channels of x and y in a group.
+    """
+
+    images: int
+    rows: Axis
+    columns: Axis
+    groups: int
+    x_channels: int
+    y_channels: int
+    transposed: bool = False
+    activation: int = 0
+
+    @property
+    def taps(self) -> int:
+        return self.rows.window * self.columns.window
+
+    @property
+    def depth(self) -> int:
+        return self.x_channels // self.groups
+
+    @property
+    def filters(self) -> int:
+        """Channels of y in a group."""
+        return self.y_channels // self.groups
+
+    @property
+    def x_shape(self) -> tuple[int, int, int]:
+        return self.rows.in_size, self.columns.in_size, self.x_channels
+
+    @property
+    def y_shape(self) -> tuple[int, int, int]:
+        return self.rows.out_size, self.columns.out_size, self.y_channels
+
+    @property
+    def phases(self) -> int:
+        return len(self.rows.phases) * len(self.columns.phases)
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels of the largest phase of an image."""
+        axes = (self.rows, self.columns)
+        return math.prod(max((count for _, count, _ in a.phases), default=0) for a in axes)
+
+    @property
+    def flops(self) -> int:
+        """Of one image."""
+        outputs = self.rows.out_size * self.columns.out_size * self.y_channels
+        return 2 * outputs * self.taps * self.depth // self.phases if self.phases else 0
+
+    def pack(self, target: Target, w: Buffer, nv: int, reverse: bool = False) -> Buffer:
+        """Emit the packing of w; it depends on no size of an image, so that plans share it."""
+        pack = target.kernels.pack
+        if self.transposed:
+            shape = (self.taps, self.filters, self.groups * self.depth)
+            step = pack.columns(shape, nv, self.groups, reverse)
+        else:
+            step = pack.rows((self.taps, self.depth, self.y_channels), nv, self.groups)
+        nbytes = pack.panel_bytes(self.filters, self.depth, nv, self.taps, self.groups)
+        packed = target.temporary(nbytes)
+        target.emit(step, [w], [packed], cost=Cost(0, 2 * nbytes))
+        return packed
+
+
+Reads = tuple["Buffer", "Buffer", "Buffer | None"]
+
+
+class Candidate(NamedTuple):
+    """An algorithm: its family (what users ask for), where it applies, and how to emit it."""
+
+    family: str
+    suits: Callable[[Correlation], bool]
+    emit: Callable[[Correlation, Target, Reads, Buffer], None]
+
+
+def lower_correlation(
+    c: Correlation, target: Target, reads: Reads, y: Buffer, algorithm: str = "auto"
+) -> None:
+    """Emit the first candidate that suits; ``reads`` are the buffers of x, w and b."""
+    for candidate in CANDIDATES:
+        if algorithm in ("auto", candidate.family) and candidate.suits(c):
+            candidate.emit(c, target, reads, y)
+            return
+
+
+# ---- 1x1 windows: a matrix product over all pixels -----------------------------------------------
+
+
+def _is_pointwise(c: Correlation) -> bool:
+    axes = (c.rows, c.columns)
+    return c.groups == 1 and all(
+        a.window == 1 and a.in_step == a.out_step == 1 and a.evenly == (0, 1)
+        and a.in_size == a.out_size
+        for a in axes
+    )  # fmt: skip
+
+
+def _emit_pointwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+    emit_gemm(
+        target,
+        c.images * c.rows.out_size * c.columns.out_size,
+        c.depth,
+        c.filters,
+        reads,
+        y,
+        transposed=c.transposed,
+        activation=c.activation,
+    )
+
+
+# ---- one window per channel ----------------------------------------------------------------------
+
+
+def _is_depthwise(c: Correlation) -> bool:
+    return c.groups > 1 and c.depth == c.filters == 1
+
+
+def _emit_depthwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+    kernel = target.kernels.conv_depthwise.convolve(
+        c.images,
+        c.x_channels,
+        c.rows,
+        c.columns,
+        pixel_blocks=max(1, min(c.pixels // 32, 16)),
+        activation=c.activation,
+    )
+    target.emit(kernel, list(reads), [y])
+
+
+# ---- few channels: rows of the window in one piece -----------------------------------------------
+
+THIN_CHANNELS = 32
+THIN_BYTES = 32768  # of padded rows, so that they stay in the first-level cache
+THIN_FLOPS = 1e6  # of an item, at least
+
+
+def _is_thin(c: Correlation) -> bool:
+    columns = c.columns.evenly
+    return (
+        c.groups == 1
+        and c.x_channels <= THIN_CHANNELS
+        and c.rows.evenly is not None
+        and columns is not None
+        and columns[1] == 1
+    )
+
+
+def _emit_thin(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+    nv = target.kernels.pack.panel_vectors(c.filters)
+    top, dilation = c.rows.evenly
+    left, _ = c.columns.evenly
+    row_bytes = 4 * c.x_channels * (c.columns.out_size * c.columns.in_step + c.columns.window)
+    fitting = max(1, THIN_BYTES // (row_bytes * c.rows.in_step))
+    worth = math.ceil(c.rows.out_size * THIN_FLOPS / max(c.flops, 1))
+    rows = max(1, min(c.rows.out_size, max(worth, min(fitting, 8))))
+    kernel = target.kernels.conv_thin.convolve(
+        c.images,
+        c.x_shape,
+        c.y_shape,
+        (c.rows.window, c.columns.window),
+        nv,
+        row_step=c.rows.in_step,
+        row_dilation=dilation,
+        top=top,
+        column_step=c.columns.in_step,
+        left=left,
+        row_blocks=math.ceil(c.rows.out_size / rows),
+        activation=c.activation,
+    )
+    x, w, b = reads
+    target.emit(kernel, [x, c.pack(target, w, nv, reverse=c.transposed), b], [y])
+
+
+# ---- everything else: a table of pointers --------------------------------------------------------
+
+
+def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+    pack = target.kernels.pack
+    nv = pack.panel_vectors(c.filters)
+    panels = math.ceil(c.filters / (nv * pack.VECTOR))
+    work = c.flops / c.groups
+    pixel_blocks, panel_blocks = cut(c.pixels, panels, pack.tile_height(nv), work)
+    kernel = target.kernels.conv_direct.convolve(
+        c.images,
+        c.x_channels,
+        c.y_channels,
+        c.rows,
+        c.columns,
+        nv,
+        groups=c.groups,
+        pixel_blocks=pixel_blocks,
+        panel_blocks=panel_blocks,
+        panels_first=_prefer_panels(c),
+        activation=c.activation,
+    )
+    x, w, b = reads
+    target.emit(kernel, [x, c.pack(target, w, nv), b], [y])
+
+
+def _prefer_panels(c: Correlation) -> bool:
+    """Whether to stay with a block of panels while the images pass: where the weights outweigh the
+    second-level cache and an image."""
+    weights = 4 * c.taps * c.depth * c.y_channels
+    return weights > 2**19 and weights > 4 * math.prod(c.x_shape)
+
+
+CANDIDATES = (
+    Candidate("direct", _is_pointwise, _emit_pointwise),
+    Candidate("direct", _is_depthwise, _emit_depthwise),
+    Candidate("direct", _is_thin, _emit_thin),
+    Candidate("direct", lambda c: True, _emit_direct),
+)

@@ -1,0 +1,166 @@
+"""Dense (fully connected) layers: ``y = activation(x W + b)`` and its gradient for x."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import ShapeError
+from .base import Cost, Op, Spec, require_rank
+from .epilogue import activate, activation_code, activation_gradient
+
+if TYPE_CHECKING:
+    from ..graph.ir import Graph, Node, Value
+    from ..plan.lower import Buffer, Target
+
+__all__ = ["Dense", "DenseBackwardData", "cut", "emit_gemm"]
+
+# Items that a matrix product, or an image's convolution, is cut into, where each is this much work.
+ITEMS = 16
+ITEM_FLOPS = 1e6
+
+
+def emit_gemm(
+    target: Target,
+    rows: int,
+    depth: int,
+    columns: int,
+    reads: tuple[Buffer, Buffer, Buffer | None],
+    y: Buffer,
+    *,
+    transposed: bool = False,
+    activation: int = 0,
+) -> None:
+    """Emit y (rows, columns) = activation(a w + b), ``reads`` being a (rows, depth), w and b.
+
+    w is (depth, columns), or (columns, depth) where ``transposed``; a step of its own packs it.
+    """
+    pack, (a, w, b) = target.kernels.pack, reads
+    nv = pack.panel_vectors(columns)
+    packed = target.temporary(pack.panel_bytes(columns, depth, nv))
+    if transposed:
+        step = pack.columns((1, columns, depth), nv)
+    else:
+        step = pack.rows((1, depth, columns), nv)
+    target.emit(step, [w], [packed], cost=Cost(0, 8 * depth * columns))
+    panels = math.ceil(columns / (nv * pack.VECTOR))
+    work = 2 * rows * depth * columns + 16 * depth * columns
+    row_blocks, panel_blocks = cut(rows, panels, pack.tile_height(nv), work)
+    kernel = target.kernels.gemm.multiply_packed(
+        rows,
+        depth,
+        columns,
+        nv,
+        row_blocks=row_blocks,
+        panel_blocks=panel_blocks,
+        panels_first=depth * columns > rows * depth,
+        activation=activation,
+    )
+    target.emit(kernel, [a, packed, b], [y])
+
+
+def cut(rows: int, panels: int, height: int, flops: float) -> tuple[int, int]:
+    """Into how many blocks the rows (pixels) and the panels of a product are cut.
+
+    Some 16 tiles of rows times all panels, cut further, panels first, until there are enough items.
+    """
+    wanted = min(ITEMS, flops / ITEM_FLOPS)
+    row_blocks, panel_blocks = max(1, math.ceil(rows / (16 * height))), 1
+    while row_blocks * panel_blocks < wanted and panel_blocks < panels:
+        panel_blocks = min(2 * panel_blocks, panels)
+    while row_blocks * panel_blocks < wanted and rows // row_blocks > 2 * height:
+        row_blocks *= 2
+    return row_blocks, panel_blocks
+
+
+def _require_features(op: str, x: Spec, features: int | None, name: str, w: Spec) -> None:
+    if x.shape[-1] is not None and x.shape[-1] != features:
+        raise ShapeError(
+            f"`{op}` takes as many features as `w` has {name}. "
+            f"Received: x of shape {x.shape}, w of shape {w.shape}."
+        )
+
+
+@dataclass(frozen=True)
+class Dense(Op):
+    """``y[n, o] = activation(b[o] + sum over i of x[n, i] * w[i, o])``; ``b`` may be absent."""
+
+    activation: str | None = None
+    onnx = "Gemm"
+
+    def infer(self, x: Spec, w: Spec, b: Spec | None = None) -> Spec:
+        require_rank("Dense", "x", x, 2, "(N, inputs)")
+        require_rank("Dense", "w", w, 2, "(inputs, units)")
+        activation_code(self.activation)
+        _require_features("Dense", x, w.shape[0], "rows", w)
+        if b is not None and b.shape != (w.shape[1],):
+            raise ShapeError(
+                f"`Dense` takes b of shape {(w.shape[1],)}. Received: b of shape {b.shape}."
+            )
+        return Spec((x.shape[0], w.shape[1]), x.dtype)
+
+    def gradient(
+        self, graph: Graph, node: Node, dys: tuple[Value | None, ...]
+    ) -> list[Value | None]:
+        from .weight_gradient import BiasGradient, DenseBackwardWeight
+
+        x, w, b = node.inputs
+        dy = activation_gradient(graph, self.activation, node.output, dys[0])
+        return [
+            graph.add(DenseBackwardData(), dy, w),
+            graph.add(DenseBackwardWeight(), x, dy),
+            None if b is None else graph.add(BiasGradient(), dy),
+        ]
+
+    def evaluate(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+        y = x @ w
+        return activate(self.activation, y if b is None else y + b)
+
+    def cost(self, x: Spec, w: Spec, b: Spec | None = None) -> Cost:
+        y = self.infer(x, w, b)
+        return Cost(2 * y.size * w.shape[0], x.nbytes + w.nbytes + y.nbytes)
+
+    def lower(self, node: Node, target: Target) -> None:
+        rows, depth = node.inputs[0].spec.shape
+        emit_gemm(
+            target,
+            rows,
+            depth,
+            node.output.spec.shape[1],
+            target.reads(node),
+            target.read(node.output),
+            activation=activation_code(self.activation),
+        )
+
+
+@dataclass(frozen=True)
+class DenseBackwardData(Op):
+    """``dx[n, i] = sum over o of dy[n, o] * w[i, o]``: the gradient of `Dense` for x."""
+
+    def infer(self, dy: Spec, w: Spec) -> Spec:
+        require_rank("DenseBackwardData", "dy", dy, 2, "(N, units)")
+        require_rank("DenseBackwardData", "w", w, 2, "(inputs, units)")
+        _require_features("DenseBackwardData", dy, w.shape[1], "columns", w)
+        return Spec((dy.shape[0], w.shape[0]), dy.dtype)
+
+    def evaluate(self, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+        return dy @ w.T
+
+    def cost(self, dy: Spec, w: Spec) -> Cost:
+        dx = self.infer(dy, w)
+        return Cost(2 * dx.size * w.shape[1], dy.nbytes + w.nbytes + dx.nbytes)
+
+    def lower(self, node: Node, target: Target) -> None:
+        rows, depth = node.inputs[0].spec.shape
+        emit_gemm(
+            target,
+            rows,
+            depth,
+            node.output.spec.shape[1],
+            (*target.reads(node), None),
+            target.read(node.output),
+            transposed=True,
+        )
