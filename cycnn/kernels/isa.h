@@ -29,6 +29,7 @@
 typedef float vf __attribute__((vector_size(CYCNN_VECTOR_BYTES), may_alias));
 typedef float vf_unaligned __attribute__((vector_size(CYCNN_VECTOR_BYTES), may_alias, aligned(4)));
 typedef int32_t vi __attribute__((vector_size(CYCNN_VECTOR_BYTES), may_alias));
+typedef uint32_t vu __attribute__((vector_size(CYCNN_VECTOR_BYTES), may_alias));
 
 /* VL: floats in a vector.  MR<k>: rows of the accumulator tile that is k vectors wide, so that the
  * tile, one row of b and a broadcast fit the register file. */
@@ -87,6 +88,43 @@ CYCNN_INLINE vf vsqrt(vf a)
     return a;
 }
 #endif
+
+/* the larger of a and b, NaN where either is NaN */
+#if CYCNN_VECTOR_BYTES == 64
+CYCNN_INLINE vf vlargest(vf a, vf b)
+{
+    __mmask16 number = _mm512_cmp_ps_mask((__m512)a, (__m512)a, _CMP_ORD_Q);
+    return (vf)_mm512_mask_max_ps((__m512)a, number, (__m512)a, (__m512)b);
+}
+#else
+CYCNN_INLINE vf vlargest(vf a, vf b) { return vselect_eq(a, a, vmax(a, b), a); }
+#endif
+/* lanes of x where a == b or a is NaN, of y elsewhere */
+CYCNN_INLINE vf vselect_eq_or_nan(vf a, vf b, vf x, vf y)
+{
+    vi m = (a == b) | (a != a);
+    return (vf)(((vi)x & m) | ((vi)y & ~m));
+}
+
+/* vectors of VL unsigned 32-bit integers, arithmetic modulo 2^32 */
+CYCNN_INLINE vu vu_set1(uint32_t a) { return a + (vu){}; }
+/* base, base + 1, ..., base + VL - 1 */
+CYCNN_INLINE vu vu_count(uint32_t base)
+{
+    vu a;
+    for (int i = 0; i < VL; i++) a[i] = (uint32_t)i;
+    return a + base;
+}
+CYCNN_INLINE vu vu_add(vu a, vu b) { return a + b; }
+CYCNN_INLINE vu vu_mul(vu a, vu b) { return a * b; }
+CYCNN_INLINE vu vu_xor(vu a, vu b) { return a ^ b; }
+CYCNN_INLINE vu vu_shift_right(vu a, int bits) { return a >> bits; }
+/* lanes of x where a < b, of y elsewhere; a and b below 2^31 */
+CYCNN_INLINE vf vselect_less(vu a, vu b, vf x, vf y)
+{
+    vi m = (vi)a < (vi)b;
+    return (vf)(((vi)x & m) | ((vi)y & ~m));
+}
 
 /* the first n floats of a vector, 0 <= n <= VL; lanes beyond n read as zero and are not written */
 #if CYCNN_VECTOR_BYTES == 64

@@ -1,7 +1,11 @@
 """The vector type and its operations, as isa.h defines them for the tier being compiled."""
 
+from libc.stdint cimport uint32_t
+
 cdef extern from "isa.h" nogil:
     ctypedef struct vf:
+        pass
+    ctypedef struct vu:
         pass
     enum:
         VL
@@ -23,6 +27,15 @@ cdef extern from "isa.h" nogil:
     vf vmax(vf, vf)
     vf vmin(vf, vf)
     vf vsqrt(vf)
+    vf vlargest(vf, vf)
+    vf vselect_eq_or_nan(vf, vf, vf, vf)
+    vu vu_set1(uint32_t)
+    vu vu_count(uint32_t)
+    vu vu_add(vu, vu)
+    vu vu_mul(vu, vu)
+    vu vu_xor(vu, vu)
+    vu vu_shift_right(vu, int)
+    vf vselect_less(vu, vu, vf, vf)
     vf vload_part(const float*, Py_ssize_t)
     void vstore_part(float*, vf, Py_ssize_t)
     void vtranspose(vf*)
