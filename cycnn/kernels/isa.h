@@ -126,11 +126,16 @@ CYCNN_INLINE vf vselect_less(vu a, vu b, vf x, vf y)
     return (vf)(((vi)x & m) | ((vi)y & ~m));
 }
 
-/* the first n floats of a vector, 0 <= n <= VL; lanes beyond n read as zero and are not written */
+/* the first n floats of a vector, 0 <= n <= VL; lanes beyond n read as zero (or as those of
+ * `other`) and are not written */
 #if CYCNN_VECTOR_BYTES == 64
 CYCNN_INLINE vf vload_part(const float *p, ptrdiff_t n)
 {
     return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p);
+}
+CYCNN_INLINE vf vload_part_or(const float *p, ptrdiff_t n, vf other)
+{
+    return (vf)_mm512_mask_loadu_ps((__m512)other, (__mmask16)((1u << n) - 1u), p);
 }
 CYCNN_INLINE void vstore_part(float *p, vf a, ptrdiff_t n)
 {
@@ -142,6 +147,10 @@ CYCNN_INLINE __m256i vfirst(ptrdiff_t n)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 CYCNN_INLINE vf vload_part(const float *p, ptrdiff_t n) { return (vf)_mm256_maskload_ps(p, vfirst(n)); }
+CYCNN_INLINE vf vload_part_or(const float *p, ptrdiff_t n, vf other)
+{
+    return (vf)_mm256_blendv_ps((__m256)other, (__m256)vload_part(p, n), (__m256)vfirst(n));
+}
 CYCNN_INLINE void vstore_part(float *p, vf a, ptrdiff_t n) { _mm256_maskstore_ps(p, vfirst(n), (__m256)a); }
 #else
 CYCNN_INLINE vf vload_part(const float *p, ptrdiff_t n)
@@ -149,6 +158,11 @@ CYCNN_INLINE vf vload_part(const float *p, ptrdiff_t n)
     vf a = vzero();
     for (ptrdiff_t i = 0; i < n && i < VL; i++) a[i] = p[i];
     return a;
+}
+CYCNN_INLINE vf vload_part_or(const float *p, ptrdiff_t n, vf other)
+{
+    for (ptrdiff_t i = 0; i < n && i < VL; i++) other[i] = p[i];
+    return other;
 }
 CYCNN_INLINE void vstore_part(float *p, vf a, ptrdiff_t n)
 {

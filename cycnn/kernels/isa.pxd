@@ -37,6 +37,7 @@ cdef extern from "isa.h" nogil:
     vu vu_shift_right(vu, int)
     vf vselect_less(vu, vu, vf, vf)
     vf vload_part(const float*, Py_ssize_t)
+    vf vload_part_or(const float*, Py_ssize_t, vf)
     void vstore_part(float*, vf, Py_ssize_t)
     void vtranspose(vf*)
     float vhsum(vf)
