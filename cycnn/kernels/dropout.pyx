@@ -1,0 +1,88 @@
+"""Dropout: a random mask from a counter, so that the same numbers come out of any number of threads.
+
+Whether element i is kept depends on (seed, step, stream, i) alone. They give two 32-bit keys, see `keys`;
+the low 32 bits of i and the keys go through an integer hash, see `draw`, 31 bits of which are compared
+with the rate. An item is a block of BLOCK consecutive floats.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from .isa cimport (VL, vf, vload, vload_part, vmul, vselect_less, vset1, vstore, vstore_part, vu,
+                   vu_add, vu_count, vu_mul, vu_set1, vu_shift_right, vu_xor, vzero)
+from .step cimport Step, kernel
+
+cdef enum:
+    BLOCK = 8192  # divides 2^32: the high 32 bits of i are the same in all of a block
+
+cdef struct Attributes:
+    Py_ssize_t size
+    uint64_t stream
+    uint64_t threshold  # rate * 2^31
+    double scale  # of what is kept: 1 / (1 - rate)
+
+
+cdef inline uint64_t mix(uint64_t z) noexcept nogil:
+    """The finaliser of splitmix64 (Steele, Lea and Flood, 2014)."""
+    z = (z ^ (z >> 30)) * <uint64_t> 0xBF58476D1CE4E5B9
+    z = (z ^ (z >> 27)) * <uint64_t> 0x94D049BB133111EB
+    return z ^ (z >> 31)
+
+
+cdef inline uint64_t keys(const uint64_t* seed, uint64_t stream, uint64_t high) noexcept nogil:
+    """Two 32-bit keys from seed = [seed, step], stream and the high 32 bits of the element."""
+    cdef uint64_t golden = <uint64_t> 0x9E3779B97F4A7C15
+    cdef uint64_t z = mix(seed[0] + golden)
+    z = mix((z ^ seed[1]) + golden)
+    return mix((z ^ (stream << 32) ^ high) + golden)
+
+
+cdef inline vu draw(uint32_t i, uint32_t key0, uint32_t key1) noexcept nogil:
+    """31 random bits for each of the elements i, ..., i + VL - 1.
+
+    The integer hash triple32 (C. Wellons, "Prospecting for hash functions", 2018), the element offset
+    by one key at its start and by the other after its first round.
+    """
+    cdef vu x = vu_count(i + key0)
+    x = vu_mul(vu_xor(x, vu_shift_right(x, 17)), vu_set1(0xED5AD4BB))
+    x = vu_add(x, vu_set1(key1))
+    x = vu_mul(vu_xor(x, vu_shift_right(x, 11)), vu_set1(0xAC4C1B51))
+    x = vu_mul(vu_xor(x, vu_shift_right(x, 15)), vu_set1(0x31848BAB))
+    return vu_shift_right(vu_xor(x, vu_shift_right(x, 14)), 1)
+
+
+cdef inline vf factor(uint32_t i, uint64_t key, vu threshold, vf scale) noexcept nogil:
+    """What elements i, ..., i + VL - 1 are multiplied by: 0 or ``scale``."""
+    return vselect_less(draw(i, <uint32_t> key, <uint32_t> (key >> 32)), threshold, vzero(), scale)
+
+
+cdef inline void drop_block(const Attributes* a, const uint64_t* seed, const float* x, float* y,
+                            Py_ssize_t i, Py_ssize_t end) noexcept nogil:
+    cdef uint64_t key = keys(seed, a.stream, <uint64_t> i >> 32)
+    cdef vu threshold = vu_set1(a.threshold)
+    cdef vf scale = vset1(a.scale)
+    while i + VL <= end:
+        vstore(y + i, vmul(vload(x + i), factor(i, key, threshold, scale)))
+        i += VL
+    if i < end:
+        vstore_part(y + i, vmul(vload_part(x + i, end - i), factor(i, key, threshold, scale)),
+                    end - i)
+
+
+cdef void dropout_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
+                      char* scratch) noexcept nogil:
+    cdef const Attributes* a = <const Attributes*> step.attributes
+    cdef const float* x = <const float*> buffers[step.operand[0]]
+    cdef const uint64_t* seed = <const uint64_t*> buffers[step.operand[1]]
+    cdef float* y = <float*> buffers[step.operand[2]]
+    cdef Py_ssize_t block
+    for block in range(begin, end):
+        drop_block(a, seed, x, y, block * BLOCK, min((block + 1) * BLOCK, a.size))
+
+
+def dropout(size, rate, stream):
+    """x, [seed, step] (uint64) -> y = x * (0 or 1 / (1 - rate)); y may be x"""
+    cdef Attributes a
+    a.size, a.stream = size, stream
+    a.threshold = round(rate * 2**31)
+    a.scale = 1 / (1 - rate)
+    return kernel("dropout", dropout_run, (a.size + BLOCK - 1) // BLOCK, 0, &a, sizeof(a))

@@ -1,0 +1,145 @@
+"""Elementwise ops: relu, sum of two tensors, scaling, adding up gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..errors import ShapeError
+from .base import Cost, Op, Spec
+
+__all__ = ["AccumulateGradient", "Add", "Relu", "ReluBackward", "Scale"]
+
+
+def _require_same_shape(op: str, a: Spec, b: Spec, names: str) -> None:
+    if a.rank != b.rank or any(
+        m != n for m, n in zip(a.shape, b.shape, strict=True) if None not in (m, n)
+    ):
+        raise ShapeError(
+            f"`{op}` takes {names} of the same shape. Received shapes {a.shape} and {b.shape}."
+        )
+
+
+@dataclass(frozen=True)
+class Relu(Op):
+    """``y = max(x, 0)``, any shape; NaN stays NaN."""
+
+    onnx: ClassVar[str] = "Relu"
+    epilogue: ClassVar[str] = "relu"
+
+    def infer(self, x: Spec) -> Spec:
+        return x
+
+    def gradient(self, graph, node, dys):
+        return [graph.add(ReluBackward(), node.output, dys[0])]
+
+    def evaluate(self, x):
+        return np.maximum(x, 0)
+
+    def lower(self, node, target):
+        target.emit(
+            target.kernels.pointwise.relu(node.output.spec.size),
+            target.reads(node),
+            target.writes(node),
+            in_place=(0, 0),
+        )
+
+
+@dataclass(frozen=True)
+class ReluBackward(Op):
+    """``dx = 0 where y <= 0, dy elsewhere``, from relu's output: PyTorch's rule.
+
+    The gradient passes where ``y`` is NaN; at 0 it is 0.
+    """
+
+    def infer(self, y: Spec, dy: Spec) -> Spec:
+        _require_same_shape(self.name, y, dy, "y and dy")
+        return dy
+
+    def evaluate(self, y, dy):
+        return np.where(y <= 0, dy.dtype.type(0), dy)
+
+    def lower(self, node, target):
+        target.emit(
+            target.kernels.pointwise.relu_backward(node.output.spec.size),
+            target.reads(node),
+            target.writes(node),
+            in_place=(1, 0),
+        )
+
+
+@dataclass(frozen=True)
+class Add(Op):
+    """``y = a + b`` for tensors of the same shape."""
+
+    onnx: ClassVar[str] = "Add"
+
+    def infer(self, a: Spec, b: Spec) -> Spec:
+        _require_same_shape(self.name, a, b, "a and b")
+        return a if a.concrete else b
+
+    def gradient(self, graph, node, dys):
+        return [dys[0], dys[0]]
+
+    def evaluate(self, a, b):
+        return a + b
+
+    def lower(self, node, target):
+        target.emit(
+            target.kernels.pointwise.add(node.output.spec.size),
+            target.reads(node),
+            target.writes(node),
+            in_place=(0, 0),
+        )
+
+
+@dataclass(frozen=True)
+class Scale(Op):
+    """``y = x * s`` with ``s`` of shape (1,), a scalar known at run time."""
+
+    def infer(self, x: Spec, s: Spec) -> Spec:
+        if s.shape != (1,):
+            raise ShapeError(f"`Scale` takes s of shape (1,). Received shape {s.shape}.")
+        return x
+
+    def gradient(self, graph, node, dys):
+        """With respect to ``x`` alone."""
+        return [graph.add(Scale(), dys[0], node.inputs[1]), None]
+
+    def evaluate(self, x, s):
+        return x * s[0]
+
+    def lower(self, node, target):
+        target.emit(
+            target.kernels.pointwise.scale(node.output.spec.size),
+            target.reads(node),
+            target.writes(node),
+            in_place=(0, 0),
+        )
+
+
+@dataclass(frozen=True)
+class AccumulateGradient(Op):
+    """``into += d``, in place: ``into`` is the gradient's part of the model's gradient block."""
+
+    accumulates: ClassVar[bool] = True
+
+    def infer(self, d: Spec, into: Spec) -> Spec:
+        _require_same_shape(self.name, d, into, "d and into")
+        return into
+
+    def evaluate(self, d, into):
+        return into + d
+
+    def cost(self, d: Spec, into: Spec) -> Cost:
+        return Cost(d.size, d.nbytes + 2 * into.nbytes)
+
+    def lower(self, node, target):
+        target.alias(node.output, of=node.inputs[1])
+        target.emit(
+            target.kernels.pointwise.add(node.output.spec.size),
+            target.reads(node),
+            target.writes(node),
+        )
