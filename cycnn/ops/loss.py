@@ -84,7 +84,9 @@ class SoftmaxCrossEntropy(Op):
         require_rank(self.name, "logits", logits, 2, "(N, K)")
         if labels.dtype != "int32":
             raise DTypeError(f"`{self.name}` takes labels of int32. Received: {labels.dtype}.")
-        if labels.rank != 1 or (None not in (n := {labels.shape[0], logits.shape[0]}) and len(n) > 1):
+        if labels.rank != 1 or (
+            None not in (n := {labels.shape[0], logits.shape[0]}) and len(n) > 1
+        ):
             raise ShapeError(
                 f"`{self.name}` takes one label for each row of logits. "
                 f"Received shapes {labels.shape} and {logits.shape}."
@@ -123,9 +125,7 @@ class SoftmaxCrossEntropy(Op):
         loss, dlogits = target.writes(node)
         losses = target.temporary(8 * rows)
         module = target.kernels.softmax
-        target.emit(
-            module.cross_entropy_rows(rows, k), [logits, labels, scale], [losses, dlogits]
-        )
+        target.emit(module.cross_entropy_rows(rows, k), [logits, labels, scale], [losses, dlogits])
         target.emit(
             module.cross_entropy_sum(rows), [losses, scale], [loss], cost=Cost(rows, 8 * rows)
         )

@@ -177,9 +177,7 @@ class AveragePool2D(Op):
         return _pooled(self.name, x, self.window)
 
     def gradient(self, graph, node, dys):
-        op = AveragePool2DBackward(
-            self.window, node.inputs[0].spec.shape, self.count_include_pad
-        )
+        op = AveragePool2DBackward(self.window, node.inputs[0].spec.shape, self.count_include_pad)
         return [graph.add(op, dys[0])]
 
     def evaluate(self, x):
