@@ -1,0 +1,152 @@
+"""How near to the FMA peak are convolutions and GEMM, forward and backward, and how near to PyTorch?
+
+Everything is timed in turns in one process: cycnn, PyTorch as it comes (eager), oneDNN with weights
+packed ahead of time, and a burst of multiply-adds from registers (the peak). "share" is cycnn's part of
+that peak, multiply-adds on padding counted; "needs" is the share it is held to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import timing
+from peak import Peak
+from shapes import BATCHES, CONVOLUTIONS, GEMM, Convolution, required
+
+import cycnn
+from cycnn import functional
+from cycnn.kernels import dispatch
+
+Calls = dict[str, Callable[[], object]]
+OPS = ("forward", "backward_data", "backward_weight", "gemm")
+
+
+@dataclass
+class Case:
+    """One row: an operation of ``flops`` with a call for each candidate; cycnn's is the first."""
+
+    name: str
+    op: str
+    batch: int
+    flops: float
+    needs: float | None
+    calls: Calls = field(default_factory=dict)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def convolution(shape: Convolution, op: str, batch: int, torch) -> Case:
+    """One convolution and one of its three directions."""
+    x, w, dy = normal(*shape.x(batch)), normal(*shape.w) * 0.05, normal(*shape.y(batch))
+    window = {"strides": shape.stride, "padding": shape.padding}
+    case = Case(str(shape), op, batch, shape.flops(batch), required(shape, op, batch))
+    if op == "forward":
+        packed, b = functional.pack(w), normal(shape.filters)
+        case.calls["cycnn"] = lambda: functional.conv2d(x, packed, b, **window)
+    elif op == "backward_data":
+        case.calls["cycnn"] = lambda: functional.conv2d_backward_data(dy, w, x.shape, **window)
+    else:
+        case.calls["cycnn"] = lambda: functional.conv2d_backward_weight(x, dy, w.shape, **window)
+    if torch:
+        case.calls |= torch_convolution(torch, shape, op, x, w, dy)
+    return case
+
+
+def torch_convolution(torch, shape: Convolution, op: str, x, w, dy) -> Calls:
+    """The peers of a convolution, their tensors channels-last."""
+    window = [[shape.stride] * 2, [shape.padding] * 2, [1, 1]]
+    x, dy = (torch.from_numpy(a).clone().permute(0, 3, 1, 2) for a in (x, dy))
+    w = torch.from_numpy(w).permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+    b = torch.zeros(shape.filters)
+    if op != "forward":
+        mask = [op == "backward_data", op == "backward_weight", False]
+        gradient, rest = torch.ops.aten.convolution_backward, [False, [0, 0], 1, mask]
+        return {"eager": lambda: gradient(dy, x, w, None, *window, *rest)}
+    mkldnn = torch.ops.mkldnn
+    strides, padding, dilation = window
+    ahead = [padding, strides, dilation, 1]
+    packed = mkldnn._reorder_convolution_weight(w, *ahead, list(x.shape))
+    return {
+        "eager": lambda: torch.nn.functional.conv2d(x, w, b, *window),
+        "prepacked": lambda: mkldnn._convolution_pointwise(x, packed, b, *ahead, "none", [], ""),
+    }
+
+
+def gemm(torch) -> Case:
+    """A matrix product with the right-hand side packed ahead of time."""
+    x, w = normal(GEMM, GEMM), normal(GEMM, GEMM)
+    packed = functional.pack(w)
+    case = Case(f"{GEMM}^3", "gemm", 1, 2.0 * GEMM**3, 0.95)
+    case.calls["cycnn"] = lambda: functional.dense(x, packed)
+    if torch:
+        tx, tw = torch.from_numpy(x).clone(), torch.from_numpy(w).clone()
+        case.calls["eager"] = lambda: torch.mm(tx, tw)
+    return case
+
+
+def cases(ops: list[str], batches: list[int], only: str, torch) -> Iterator[Case]:
+    """Every row asked for, made when it is timed."""
+    for op in ops:
+        if op == "gemm":
+            yield gemm(torch)
+            continue
+        for shape in (s for s in CONVOLUTIONS if only in str(s)):
+            for batch in batches:
+                yield convolution(shape, op, batch, torch)
+
+
+def measure(case: Case, peak: Peak, rounds: int) -> dict:
+    """Time one row."""
+    times = timing.interleave({**case.calls, "peak": peak}, rounds=rounds)
+    flops = {name: peak.flops if name == "peak" else case.flops for name in times}
+    row = {"op": case.op, "shape": case.name, "batch": case.batch, "needs": case.needs}
+    row["gflops"] = {name: t.gflops(flops[name]) for name, t in times.items()}
+    row["best_gflops"] = {name: flops[name] / t.best * 1e-9 for name, t in times.items()}
+    row["share"] = row["gflops"]["cycnn"] / row["gflops"]["peak"]
+    return row
+
+
+HEADER = f"{'':46s}{'GFLOP/s:':>9s}\n{'op':16s}{'layer':22s}{'batch':>5s}"
+HEADER += "".join(
+    f"{name:>10s}" for name in ("cycnn", "eager", "prepacked", "peak", "share", "needs")
+)
+
+
+def line(row: dict) -> str:
+    """One row of the table."""
+    speeds = [row["gflops"].get(name) for name in ("cycnn", "eager", "prepacked", "peak")]
+    numbers = "".join(f"{'-' if g is None else format(g, '.0f'):>10s}" for g in speeds)
+    needs = "-" if row["needs"] is None else f"{row['needs']:.0%}"
+    short = "  < needs" if row["needs"] and row["share"] < row["needs"] else ""
+    left = f"{row['op']:16s}{row['shape']:22s}{row['batch']:5d}"
+    return f"{left}{numbers}{row['share']:10.0%}{needs:>10s}{short}"
+
+
+def main() -> None:
+    parser = timing.arguments(__doc__)
+    parser.add_argument("--ops", nargs="+", choices=OPS, default=OPS)
+    parser.add_argument("--batches", nargs="+", type=int, choices=BATCHES, default=BATCHES)
+    parser.add_argument("--only", default="", help="layers whose name contains this, as 512")
+    parser.add_argument("--isa", choices=sorted(timing.PEER_ISA), help="hold everyone to one tier")
+    parser.add_argument("--rounds", type=int, default=15)
+    args = timing.parse(parser)
+    torch = timing.peer("torch")
+    if torch:
+        torch.set_num_threads(args.threads)
+        torch.set_grad_enabled(False)
+    peak = Peak(dispatch.load().tier, args.threads)
+    rows = []
+    print(HEADER)
+    with cycnn.threads(args.threads):
+        for case in cases(args.ops, args.batches, args.only, torch):
+            rows.append(measure(case, peak, args.rounds))
+            print(line(rows[-1]), flush=True)
+    timing.write(args, rows)
+
+
+if __name__ == "__main__":
+    main()

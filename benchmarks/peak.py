@@ -1,0 +1,104 @@
+"""What this machine can do at all: multiply-adds from registers, and bytes from each level of memory.
+
+The share of a peak is the only figure of a kernel that can be carried to another machine. The loops
+are C (peak.c), built by the system's compiler when they are first needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import timing
+
+from cycnn.kernels.dispatch import supported_tiers
+
+SOURCE = Path(__file__).with_name("peak.c")
+TIERS = {"v2": "x86-64-v2", "v3": "x86-64-v3", "v4": "x86-64-v4"}
+
+
+@functools.cache
+def library(tier: str) -> ctypes.CDLL:
+    """peak.c built for ``tier``."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "peak.so"
+        flags = ["-O3", f"-march={TIERS[tier]}", "-shared", "-fPIC"]
+        subprocess.run(["gcc", *flags, str(SOURCE), "-o", str(target)], check=True)
+        loops = ctypes.CDLL(str(target))
+    for name, types in {
+        "multiply_add": [ctypes.c_long],
+        "read_memory": [ctypes.c_void_p, ctypes.c_size_t],
+        "copy_memory": [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t],
+    }.items():
+        function = getattr(loops, name)
+        function.argtypes, function.restype = types, ctypes.c_double
+    return loops
+
+
+class Peak:
+    """A candidate for `timing.interleave`: a burst of multiply-adds on ``threads`` threads."""
+
+    def __init__(self, tier: str, threads: int = 1, seconds: float = 3e-3):
+        self.threads = threads
+        self._loop = library(tier).multiply_add
+        self._pool = ThreadPoolExecutor(threads)
+        start = time.perf_counter()
+        self._loop(100_000)
+        self._n = int(100_000 * seconds / (time.perf_counter() - start))
+        self.flops = threads * self._loop(self._n)
+
+    def __call__(self) -> None:
+        if self.threads == 1:
+            self._loop(self._n)
+        else:
+            list(self._pool.map(self._loop, [self._n] * self.threads))
+
+
+def bandwidth(nbytes: int, threads: int) -> dict[str, float]:
+    """GB/s of reading and of copying arrays of ``nbytes``, shared among ``threads``."""
+    loops, size = library(supported_tiers()[0]), nbytes // 4 // threads
+    source, target = np.ones((threads, size), "f4"), np.ones((threads, size), "f4")
+    p, q = ([row.ctypes.data for row in array] for array in (source, target))
+    passes = max(1, (1 << 27) // nbytes)
+
+    def read(t: int) -> float:
+        return sum(loops.read_memory(p[t], size) for _ in range(passes))
+
+    def copy(t: int) -> float:
+        return sum(loops.copy_memory(q[t], p[t], size) for _ in range(passes))
+
+    with ThreadPoolExecutor(threads) as pool:
+        calls = {f.__name__: lambda f=f: sum(pool.map(f, range(threads))) for f in (read, copy)}
+        moved = {name: call() for name, call in calls.items()}
+        times = timing.interleave(calls, rounds=7)
+    return {name: moved[name] / times[name].median * 1e-9 for name in calls}
+
+
+def main() -> None:
+    args = timing.parse(timing.arguments(__doc__))
+    rows = []
+    for tier in supported_tiers():
+        for threads in sorted({1, args.threads}):
+            peak = Peak(tier, threads)
+            times = timing.interleave({tier: peak})[tier]
+            rows.append({"tier": tier, "threads": threads, "gflops": times.gflops(peak.flops)})
+            print(f"{tier}  {threads} thread(s)  {rows[-1]['gflops']:6.0f} GFLOP/s", flush=True)
+    for nbytes in (1 << 19, 1 << 23, 1 << 28):
+        for threads in sorted({1, args.threads}):
+            rows.append({"bytes": nbytes, "threads": threads, **bandwidth(nbytes, threads)})
+            print(
+                f"{nbytes / 2**20:5.1f} MiB  {threads} thread(s)  read {rows[-1]['read']:4.0f} GB/s"
+                f"  copy {rows[-1]['copy']:4.0f} GB/s",
+                flush=True,
+            )
+    timing.write(args, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The layers that are timed, and the share of peak that each is held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A square convolution: ``channels`` at ``size`` x ``size`` to ``filters``, padded by ``padding``.
+
+    ``prototype``: the share of the FMA peak, at batch 1 and 8, that the prototype of the kernels
+    reached on one thread; None where it was not measured.
+    """
+
+    channels: int
+    filters: int
+    size: int
+    kernel: int = 3
+    stride: int = 1
+    prototype: tuple[float, float] | None = None
+
+    @property
+    def padding(self) -> int:
+        return self.kernel // 2
+
+    @property
+    def output(self) -> int:
+        return (self.size + 2 * self.padding - self.kernel) // self.stride + 1
+
+    def flops(self, batch: int) -> float:
+        """A multiply-add counts two, and so do those that fall on padding."""
+        taps = self.kernel**2 * self.channels
+        return 2.0 * batch * self.output**2 * self.filters * taps
+
+    def x(self, batch: int) -> tuple[int, ...]:
+        return (batch, self.size, self.size, self.channels)
+
+    @property
+    def w(self) -> tuple[int, ...]:
+        return (self.kernel, self.kernel, self.channels, self.filters)
+
+    def y(self, batch: int) -> tuple[int, ...]:
+        return (batch, self.output, self.output, self.filters)
+
+    def __str__(self) -> str:
+        stride = f"/{self.stride}" if self.stride > 1 else ""
+        return f"{self.kernel}x{self.kernel}{stride} {self.channels}->{self.filters} @{self.size}"
+
+
+CONVOLUTIONS = [
+    Convolution(64, 64, 56, prototype=(1.04, 0.97)),
+    Convolution(128, 128, 28, prototype=(1.07, 0.99)),
+    Convolution(256, 256, 14, prototype=(1.09, 1.02)),
+    Convolution(512, 512, 7, prototype=(1.07, 1.02)),
+    Convolution(3, 64, 224, kernel=7, stride=2, prototype=(0.97, 0.92)),
+    Convolution(64, 256, 56, kernel=1, prototype=(1.02, 0.98)),
+    Convolution(256, 64, 56, kernel=1, prototype=(1.04, 1.02)),
+    Convolution(1024, 256, 14, kernel=1, prototype=(1.07, 1.04)),
+    Convolution(512, 2048, 7, kernel=1, prototype=(1.06, 1.02)),
+    Convolution(128, 128, 56, stride=2, prototype=(1.06, 1.02)),
+]
+BATCHES = (1, 8)
+GEMM = 1024  # rows, columns and depth
+
+
+def required(shape: Convolution, op: str, batch: int) -> float | None:
+    """The share of the FMA peak that ``op`` is to reach on ``shape``, None where none is set."""
+    if op == "forward":
+        prototype = shape.prototype[BATCHES.index(batch)] if shape.prototype else 0.0
+        return max(0.90, 0.95 * prototype)
+    return 0.85 if shape.kernel == 3 and shape.stride == 1 else None

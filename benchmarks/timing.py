@@ -1,0 +1,150 @@
+"""Time several candidates fairly: in one process, in turns, under the same weather.
+
+Clocks float and neighbours come and go, so no time means anything by itself. Candidates are called in
+turns (each round starts with another one) and are compared by their medians over the rounds; the best
+round is given beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# keeps freed memory in the process, so that no large output is paid for in page faults
+TUNED_ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one call, round by round."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def best(self) -> float:
+        return min(self.seconds)
+
+    def gflops(self, flops: float) -> float:
+        """GFLOP/s at the median."""
+        return flops / self.median * 1e-9
+
+
+def interleave(
+    candidates: Mapping[str, Callable[[], object]], *, rounds: int = 15, at_least: float = 2e-3
+) -> dict[str, Times]:
+    """Call every candidate once a round, as often in a row as fills ``at_least`` seconds."""
+    repeats = {name: _repeats(call, at_least) for name, call in candidates.items()}
+    seconds = {name: [] for name in candidates}
+    order = list(candidates)
+    gc.disable()
+    for r in range(rounds):
+        for name in order[r % len(order) :] + order[: r % len(order)]:
+            seconds[name].append(_time(candidates[name], repeats[name]))
+    gc.enable()
+    return {name: Times(tuple(values)) for name, values in seconds.items()}
+
+
+def _time(call: Callable[[], object], repeats: int) -> float:
+    """Seconds a call of ``repeats`` in a row, after one that is not counted."""
+    call()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def _repeats(call: Callable[[], object], at_least: float) -> int:
+    call()  # the first call plans, packs and touches memory
+    return max(1, round(at_least / min(_time(call, 1) for _ in range(3))))
+
+
+def machine() -> dict[str, object]:
+    """What a figure cannot be read without."""
+    import numpy
+
+    import cycnn
+
+    return {
+        "cpu": _cpu(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "cycnn": cycnn.__version__,
+        "tuned_allocator": tuned_allocator(),
+    }
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
+
+
+def tuned_allocator() -> bool:
+    """Whether this process started with `TUNED_ALLOCATOR`."""
+    return all(os.environ.get(key) == value for key, value in TUNED_ALLOCATOR.items())
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """A parser of what every benchmark understands."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--threads", type=int, default=1, help="threads of every candidate")
+    parser.add_argument(
+        "--tuned-allocator",
+        action="store_true",
+        help="start with glibc set to keep freed memory: spares the peers page faults",
+    )
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments; starts the process again where the environment has to be set first."""
+    args = parser.parse_args()
+    environment = {**TUNED_ALLOCATOR} if args.tuned_allocator else {}
+    if getattr(args, "isa", None):
+        environment |= PEER_ISA[args.isa]
+    if any(os.environ.get(key) != value for key, value in environment.items()):
+        os.execve(sys.executable, sys.orig_argv, os.environ | environment)
+    return args
+
+
+# cycnn's tiers, and what holds the peers to the same instructions
+PEER_ISA = {
+    "v3": {"CYCNN_ISA": "v3", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "v4": {"CYCNN_ISA": "v4"},
+}
+
+
+def peer(module: str) -> object | None:
+    """A peer's module, or None and a sentence where it is not installed."""
+    try:
+        return __import__(module)
+    except ImportError:
+        print(f"{module} is not installed: its columns stay empty (pip install '.[bench]')")
+        return None
+
+
+def write(args: argparse.Namespace, rows: list[dict]) -> None:
+    """Write ``rows`` and the machine's description to the file that ``--json`` names."""
+    if args.json:
+        document = {"command": sys.argv, "machine": machine(), "rows": rows}
+        Path(args.json).write_text(json.dumps(document, indent=1) + "\n")
