@@ -126,15 +126,18 @@ class Window:
             count *= k
         return count
 
-    def pads(self, size: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-        """The (before, after) padding of each axis for an input of ``size``."""
+    def pads(self, size: tuple[Size, ...]) -> tuple[tuple[int, int], ...]:
+        """The (before, after) padding of each axis for an input of ``size``.
+
+        An axis of unknown size is padded like one that the stride divides.
+        """
         if self.padding == "valid":
             return ((0, 0),) * len(self.kernel)
         if self.padding != "same":
             return self.padding
         pads = []
         for w, e, s in zip(size, self.extent, self.strides, strict=True):
-            total = max((-(-w // s) - 1) * s + e - w, 0)
+            total = max(e - s if w is None else (-(-w // s) - 1) * s + e - w, 0)
             pads.append((total // 2, total - total // 2))
         return tuple(pads)
 
@@ -189,7 +192,7 @@ class ReceptiveField:
     jump: tuple[int, ...] = (1, 1)
     start: tuple[float, ...] = (0.0, 0.0)
 
-    def through(self, window: Window, size: tuple[int, ...]) -> ReceptiveField:
+    def through(self, window: Window, size: tuple[Size, ...]) -> ReceptiveField:
         """The field after ``window``, whose input has spatial ``size``."""
         pads = window.pads(size)
         grown, jump, start = [], [], []

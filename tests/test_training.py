@@ -42,7 +42,7 @@ def test_gradients_equal_central_differences():
         gradient = step.gradient(parameter)
         for index in rng.integers(0, parameter.size, 4):
             place = np.unravel_index(index, parameter.shape)
-            value, h = parameter.value[place], np.float32(2**-7)
+            value, h = parameter.value[place], np.float32(2**-12)
             ends = []
             for sign in (1, -1):
                 parameter.value[place] = value + sign * h
