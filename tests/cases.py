@@ -1,10 +1,10 @@
 """The grid: every op with every shape it is tested on. A new case is one new line.
 
-A case is an op and its inputs. An input is a shape (filled with seeded normal numbers), an array (taken
-as it is) or None (absent). One line of CONVOLUTIONS, DENSE or POOLS makes a case of the forward op and of
-each of its backward ops.
+A case is an op and its inputs. An input is a shape (filled with seeded normal numbers), an array
+(taken as it is) or None (absent). One line of CONVOLUTIONS, DENSE or POOLS makes a case of the
+forward op and of each of its backward ops.
 
-Sizes are chosen around the tiles of every tier: 8, 16, 32 and 64 output channels, 3, 6, 12 and 14 pixels.
+Sizes lie around the tiles of every tier: 8, 16, 32 and 64 output channels, 3, 6, 12 and 14 pixels.
 """
 
 from __future__ import annotations
@@ -70,9 +70,7 @@ class Case:
 
     def __str__(self) -> str:
         attributes = [_brief(getattr(self.op, f.name)) for f in fields(self.op)]
-        inputs = [
-            "given " + _brief(x.shape) if _given(x) else _brief(x) or "-" for x in self.inputs
-        ]
+        inputs = map(_shown, self.inputs)
         return " ".join([self.op.name, *filter(None, attributes), "on", *inputs])
 
     def arrays(self) -> list[np.ndarray | None]:
@@ -80,14 +78,15 @@ class Case:
         rng = np.random.default_rng(zlib.crc32(str(self).encode()))
         return [_fill(x, rng) for x in self.inputs]
 
-    @property
-    def size(self) -> int:
-        """Number of elements of all inputs."""
-        return sum(x.size for x in self.arrays() if x is not None)
-
 
 def _given(x: object) -> bool:
     return isinstance(x, np.ndarray)
+
+
+def _shown(x: object) -> str:
+    if x is None:
+        return "-"
+    return f"given {_brief(x.shape)}" if _given(x) else _brief(x)
 
 
 def _fill(x: object, rng: np.random.Generator) -> np.ndarray | None:

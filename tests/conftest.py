@@ -14,7 +14,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder ``shared`` beside the checkout (data sets, texts); tests of it are skipped without."""
+    """The folder ``shared`` beside the checkout: data sets and texts. Skips where it is missing."""
     if not SHARED.is_dir():
         missing = f"no folder {SHARED}"
         if os.environ.get("CI") == "true":

@@ -1,7 +1,7 @@
 """Run the grid with every buffer against a page that may not be touched: `python tests/fences.py`.
 
-A read or write one byte too far ends the process with SIGSEGV, so each case runs in a forked child. The
-cases that died are printed, one a line.
+A read or write one byte too far ends the process with SIGSEGV, so each case runs in a forked child.
+The cases that died are printed, one a line.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What every op must compute: slow, obvious float64 loops written from the formulas.
 
-Nothing here is shared with `cycnn`: not the window arithmetic, not the interpreter. Each function takes
-the op (for its attributes) and its inputs, and returns the outputs; an op that works in place returns
-the new values of what it writes.
+Nothing here is shared with `cycnn`: not the window arithmetic, not the interpreter. Each function
+takes the op (for its attributes) and its inputs, and returns the outputs; an op that works in place
+returns the new values of what it writes.
 """
 
 from __future__ import annotations
@@ -278,7 +278,7 @@ def softmax_cross_entropy(op, logits, labels, scale):
 
 
 def sgd_update(op, w, g, v, lr):
-    """torch.optim.SGD: d = g + decay * w; v = momentum * v + d; w -= lr * (v, or d + momentum * v)."""
+    """d = g + decay * w; v = momentum * v + d; w -= lr * (v, or d + momentum * v)."""
     d = g + op.weight_decay * w
     if v is None:
         return w - lr[0] * d, np.zeros(g.shape)

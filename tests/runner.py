@@ -1,7 +1,7 @@
 """Run one op, or a small graph, with every buffer in an array of its own between guard words.
 
-This stands in for the planner's arena: inputs, outputs and temporaries lie apart, start out as NaN, and
-are followed and preceded by words that must survive.
+This stands in for the planner's arena: inputs, outputs and temporaries lie apart, start out as NaN,
+and are followed and preceded by words that must survive.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def assert_close(actual, expected, tolerance: float = 1e-5) -> None:
-    """Equal shapes and places of NaN and infinity; finite values within tolerance of the largest."""
+    """Equal shapes, NaN and infinity in equal places, the rest within tolerance of the largest."""
     actual, expected = list(actual), list(expected)
     assert len(actual) == len(expected)
     for a, e in zip(actual, expected, strict=True):

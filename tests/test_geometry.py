@@ -109,7 +109,7 @@ def test_ways_to_write_padding(padding, pads):
 
 @pytest.mark.parametrize("padding", ["full", -1, (1,), (1, 2, 3), ((1, -1), 0), 1.5, None, True])
 def test_padding_that_is_not_allowed(padding):
-    with pytest.raises(ArgumentError, match="`padding` must be .* Received: padding="):
+    with pytest.raises(ArgumentError, match=r"`padding` must be .* Received: padding="):
         Window.make(3, 1, padding)
 
 

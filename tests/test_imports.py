@@ -25,7 +25,7 @@ ALLOWED = {
     "threads": {"errors", "plan.executor"},
     "plan": {"errors", "graph", "kernels", "ops.base", "threads"},
     "layers": {"errors", "geometry", "graph", "ops"},
-    "data": {"errors"},
+    "data": {"errors", "geometry"},
     "training": {"errors", "data", "graph", "layers", "ops", "plan", "threads"},
     "zoo": {"errors", "layers", "model"},
 }
