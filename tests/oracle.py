@@ -216,7 +216,7 @@ def global_average_pool_backward(op, dy):
 
 def global_winners(x):
     """For each sample and channel, the (row, column) of the first maximum."""
-    pixels = x.reshape(x.shape[0], -1, x.shape[3])
+    pixels = x.reshape(x.shape[0], x.shape[1] * x.shape[2], x.shape[3])
     for n in range(x.shape[0]):
         for c in range(x.shape[3]):
             yield n, c, divmod(first_largest(pixels[n, :, c]), x.shape[2])
