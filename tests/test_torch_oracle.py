@@ -179,7 +179,10 @@ def torch_can(case) -> bool:
         return True
     window = case.op.window
     shape = getattr(case.op, "x_shape", None) or np.shape(case.arrays()[0])
-    even = all(a == b and 2 * a <= k for (a, b), k in zip(window.pads(shape[1:3]), window.kernel, strict=True))
+    even = all(
+        a == b and 2 * a <= k
+        for (a, b), k in zip(window.pads(shape[1:3]), window.kernel, strict=True)
+    )
     return even and window.dilation == (1, 1)
 
 
