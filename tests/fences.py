@@ -1,17 +1,20 @@
 """Run the grid with every buffer against a page that may not be touched: `python tests/fences.py`.
 
-A read or write one byte too far ends the process with SIGSEGV, so each case runs in a forked child.
-The cases that died are printed, one a line.
+A read or write one byte too far ends the process with SIGSEGV, so cases run in forked children, many in
+one; where a child dies, its cases run again one by one. Those that died are printed, one a line.
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import os
 import sys
 
 import numpy as np
+import runner
+from cases import CASES
 
 PAGE = mmap.PAGESIZE
 libc = ctypes.CDLL(None, use_errno=True)
@@ -39,27 +42,43 @@ class Fenced:
         fence(pages[PAGE + room :])
 
 
-def survives(case, tier: str, behind: bool) -> bool:
+def survives(function, *arguments) -> bool:
+    """Whether a child lives through ``function``."""
     child = os.fork()
     if child == 0:
-        Fenced.behind = behind
+        status = 1
         try:
-            runner.Bench(case.op, case.arrays(), tier=tier, memory=Fenced).run()
+            function(*arguments)
+            status = 0
         finally:
-            os._exit(0)
+            os._exit(status)
     return os.waitpid(child, 0)[1] == 0
 
 
-if __name__ == "__main__":
-    import runner
-    from cases import CASES
+def run(cases, tier: str, behind: bool) -> None:
+    Fenced.behind = behind
+    for case in cases:
+        runner.Bench(case.op, case.arrays(), tier=tier, memory=Fenced).run()
 
+
+def dead(cases, tier: str, behind: bool) -> list[str]:
+    if survives(run, cases, tier, behind):
+        return []
+    died = [c for c in cases if not survives(run, [c], tier, behind)] or cases
+    return [f"{tier}, {'behind' if behind else 'before'} a buffer: {c}" for c in died]
+
+
+def read_beyond() -> None:
+    ctypes.string_at(Fenced(12).data.ctypes.data + 12, 1)
+
+
+if __name__ == "__main__":
+    assert not survives(read_beyond), "the fence is open"
+    chunks = [CASES[i : i + 100] for i in range(0, len(CASES), 100)]
     died = [
-        f"{tier} {'behind' if behind else 'before'}: {case}"
-        for case in CASES
-        for tier in runner.TIERS
-        for behind in (True, False)
-        if not survives(case, tier, behind)
+        line
+        for cases, tier, behind in itertools.product(chunks, runner.TIERS, (True, False))
+        for line in dead(cases, tier, behind)
     ]
     print(*died, sep="\n")
     sys.exit(bool(died))

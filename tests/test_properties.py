@@ -6,8 +6,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from cycnn.ops.conv import Conv2D, Conv2DBackwardData
-from cycnn.ops.dense import Dense
 from cycnn.ops.dropout import Dropout
 from cycnn.ops.pool import (
     GlobalAveragePool2D,
@@ -15,9 +13,11 @@ from cycnn.ops.pool import (
     MaxPool2D,
     MaxPool2DBackward,
 )
-from cycnn.ops.weight_gradient import Conv2DBackwardWeight
 
 from cases import CONVOLUTIONS, seed, window
+from cycnn.ops.conv import Conv2D, Conv2DBackwardData
+from cycnn.ops.dense import Dense
+from cycnn.ops.weight_gradient import Conv2DBackwardWeight
 from runner import assert_close, run, same_bits
 
 
