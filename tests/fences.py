@@ -13,6 +13,7 @@ import os
 import sys
 
 import numpy as np
+
 import runner
 from cases import CASES
 

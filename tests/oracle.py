@@ -277,6 +277,49 @@ def softmax_cross_entropy(op, logits, labels, scale):
     return np.array([loss * scale[0]]), dlogits * scale[0]
 
 
+def softmax(op, x):
+    powers = np.exp(x - x.max(axis=-1, keepdims=True, initial=-np.inf))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def softmax_backward(op, y, dy):
+    """The Jacobian diag(y) - y y^T of every row, times its dy."""
+    dx = [
+        (np.diag(row) - np.outer(row, row)) @ gradient
+        for row, gradient in zip(rows(y), rows(dy), strict=True)
+    ]
+    return np.array(dx).reshape(y.shape)
+
+
+def rows(x):
+    return x.reshape(-1, x.shape[-1])
+
+
+def splitmix64(z):
+    """The finaliser of the generator: 64 bits from 64 bits."""
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64
+    return z ^ (z >> 31)
+
+
+def triple32(x, key):
+    """The integer hash, with a second key added after its first round."""
+    x = ((x ^ (x >> 17)) * 0xED5AD4BB + key) % 2**32
+    x = ((x ^ (x >> 11)) * 0xAC4C1B51) % 2**32
+    x = ((x ^ (x >> 15)) * 0x31848BAB) % 2**32
+    return x ^ (x >> 14)
+
+
+def dropout(op, x, seed):
+    """Element i is dropped where 31 bits of a hash of (seed, step, stream, i) are below the rate."""
+    golden, key = 0x9E3779B97F4A7C15, 0
+    for word in (int(seed[0]), int(seed[1]), op.stream << 32):
+        key = splitmix64(((key ^ word) + golden) % 2**64)
+    bits = [triple32((i + key) % 2**32, key >> 32) >> 1 for i in range(x.size)]
+    kept = np.array(bits, np.uint32).reshape(x.shape) >= op.rate * 2**31
+    return x * kept / (1 - op.rate)
+
+
 def sgd_update(op, w, g, v, lr):
     """d = g + decay * w; v = momentum * v + d; w -= lr * (v, or d + momentum * v)."""
     d = g + op.weight_decay * w
@@ -298,6 +341,7 @@ ORACLE = {
     "Dense": dense,
     "DenseBackwardData": dense_backward_data,
     "DenseBackwardWeight": dense_backward_weight,
+    "Dropout": dropout,
     "Flatten": flatten,
     "GlobalAveragePool2D": global_average_pool,
     "GlobalAveragePool2DBackward": global_average_pool_backward,
@@ -310,6 +354,8 @@ ORACLE = {
     "Reshape": reshape,
     "SGDUpdate": sgd_update,
     "Scale": scale,
+    "Softmax": softmax,
+    "SoftmaxBackward": softmax_backward,
     "SoftmaxCrossEntropy": softmax_cross_entropy,
 }
 

@@ -28,6 +28,7 @@ HAS_GRADIENT = {
     "Relu",
     "Reshape",
     "Scale",
+    "Softmax",
     "SoftmaxCrossEntropy",
 }
 SMOOTH = [

@@ -6,6 +6,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+
+from cases import CONVOLUTIONS, seed, window
+from cycnn.ops.conv import Conv2D, Conv2DBackwardData
+from cycnn.ops.dense import Dense
 from cycnn.ops.dropout import Dropout
 from cycnn.ops.pool import (
     GlobalAveragePool2D,
@@ -13,10 +17,6 @@ from cycnn.ops.pool import (
     MaxPool2D,
     MaxPool2DBackward,
 )
-
-from cases import CONVOLUTIONS, seed, window
-from cycnn.ops.conv import Conv2D, Conv2DBackwardData
-from cycnn.ops.dense import Dense
 from cycnn.ops.weight_gradient import Conv2DBackwardWeight
 from runner import assert_close, run, same_bits
 

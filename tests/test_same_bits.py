@@ -18,6 +18,7 @@ FORWARD = {
     "MaxPool2D",
     "Relu",
     "Scale",
+    "Softmax",
 }
 grid = pytest.mark.parametrize("case", CASES, ids=str)
 forward_grid = pytest.mark.parametrize("case", [c for c in CASES if c.op.name in FORWARD], ids=str)

@@ -29,7 +29,9 @@ def output(shape, *stack):
 )
 def test_a_fully_connected_neuron_sees_every_pixel(image, weights):
     assert network(image, layers.Flatten(), layers.Dense(1)).count_params() == weights + 1
-    assert network(image, layers.Flatten(), layers.Dense(1, use_bias=False)).count_params() == weights
+    assert (
+        network(image, layers.Flatten(), layers.Dense(1, use_bias=False)).count_params() == weights
+    )
 
 
 @pytest.mark.parametrize("image", [(5, 5, 1), (100, 100, 1), (None, None, 1)])
@@ -115,7 +117,10 @@ def test_depth_is_the_number_of_filters():
 
 
 def test_filters_reach_through_the_depth_and_groups_do_not():
-    whole, depthwise = layers.Conv2D(8, 3, use_bias=False), layers.Conv2D(8, 3, groups=8, use_bias=False)
+    whole, depthwise = (
+        layers.Conv2D(8, 3, use_bias=False),
+        layers.Conv2D(8, 3, groups=8, use_bias=False),
+    )
     network((9, 9, 8), whole)
     network((9, 9, 8), depthwise)
     assert whole.count_params() == 8 * depthwise.count_params() == 3 * 3 * 8 * 8

@@ -100,6 +100,7 @@ FORWARD = {
     "Relu": lambda op, x: F.relu(x),
     "Reshape": lambda op, x: x.reshape(x.shape[0], *op.shape),
     "Scale": lambda op, x, s: x * s,
+    "Softmax": lambda op, x: x.softmax(-1),
 }
 
 # ---- backward: torch's own differentiation of the above --------------------------------------------
@@ -137,6 +138,10 @@ def relu_backward(op, y, dy):
     return gradient(lambda op, x: F.relu(x), op, [y], 0, dy)
 
 
+def softmax_backward(op, y, dy):
+    return torch._softmax_backward_data(dy, y, -1, y.dtype)
+
+
 def softmax_cross_entropy(op, logits, labels, scale):
     logits.requires_grad_()
     value = loss(op, logits, labels, scale)
@@ -168,6 +173,7 @@ BACKWARD = {
     "MaxPool2DBackward": of_input(max_pool),
     "ReluBackward": relu_backward,
     "SGDUpdate": sgd_update,
+    "SoftmaxBackward": softmax_backward,
     "SoftmaxCrossEntropy": softmax_cross_entropy,
 }
 TORCH = FORWARD | BACKWARD
