@@ -42,7 +42,18 @@ ALLOWED = {
     "zoo": {"errors", "layers", "model"},
 }
 # what users call: may import anything, and nothing above may import it
-TOP = {"__init__", "__main__", "cli", "functional", "model", "plot", "saving", "session", "summary"}
+TOP = {
+    "__init__",
+    "__main__",
+    "cli",
+    "config",
+    "functional",
+    "model",
+    "plot",
+    "saving",
+    "session",
+    "summary",
+}
 
 
 def name_of(path: Path) -> str:

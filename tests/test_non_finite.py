@@ -12,21 +12,21 @@ from cases import CASES
 REAL = [c for c in CASES if c.op.name in oracle.ORACLE and 0 not in np.shape(c.arrays()[0])]
 
 
-@pytest.mark.parametrize("tier", runner.TIERS)
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("case", REAL, ids=str)
-def test_one_value_that_is_not_finite(case, value, tier):
+def test_one_value_that_is_not_finite(case):
     arrays = case.arrays()
-    rng = np.random.default_rng(arrays[0].size)
-    arrays[0].flat[rng.integers(arrays[0].size)] = value
-    expected = oracle.expected(case.op, arrays)
-    runner.assert_close(runner.run(case.op, arrays, tier=tier), expected)
+    place = np.random.default_rng(arrays[0].size).integers(arrays[0].size)
+    for value in (np.nan, np.inf, -np.inf):
+        arrays[0].flat[place] = value
+        expected = oracle.expected(case.op, arrays)
+        for tier in runner.TIERS:
+            runner.assert_close(runner.run(case.op, arrays, tier=tier), expected)
 
 
-@pytest.mark.parametrize("tier", runner.TIERS)
 @pytest.mark.parametrize("case", REAL[::5], ids=str)
-def test_nothing_but_nan(case, tier):
+def test_nothing_but_nan(case):
     arrays = case.arrays()
     arrays[0][...] = np.nan
     expected = oracle.expected(case.op, arrays)
-    runner.assert_close(runner.run(case.op, arrays, tier=tier), expected)
+    for tier in runner.TIERS:
+        runner.assert_close(runner.run(case.op, arrays, tier=tier), expected)

@@ -34,7 +34,7 @@ HAS_GRADIENT = {
 SMOOTH = [
     c for c in CASES if c.op.name in HAS_GRADIENT and not (isinstance(c.inputs[0], np.ndarray))
 ]
-STEP = 1e-5
+STEP = 1e-6
 
 
 class GradientGraph:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..graph.ir import Graph, Node, Value
     from ..plan.lower import Target
 
-__all__ = ["Cost", "Op", "Spec", "require_rank"]
+__all__ = ["Cost", "Op", "Shape", "Spec", "require_rank"]
 
 Dim = int | None
 Shape = tuple[Dim, ...]
