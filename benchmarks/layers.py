@@ -138,13 +138,13 @@ def main() -> None:
     if torch:
         torch.set_num_threads(args.threads)
         torch.set_grad_enabled(False)
+    cycnn.set_num_threads(args.threads)
     peak = Peak(dispatch.load().tier, args.threads)
     rows = []
     print(HEADER)
-    with cycnn.threads(args.threads):
-        for case in cases(args.ops, args.batches, args.only, torch):
-            rows.append(measure(case, peak, args.rounds))
-            print(line(rows[-1]), flush=True)
+    for case in cases(args.ops, args.batches, args.only, torch):
+        rows.append(measure(case, peak, args.rounds))
+        print(line(rows[-1]), flush=True)
     timing.write(args, rows)
 
 

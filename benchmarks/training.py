@@ -136,13 +136,13 @@ def main() -> None:
     args = timing.parse(parser)
     train, test = cycnn.data.load_mnist(args.data)
     rows = []
-    with cycnn.threads(args.threads):
-        if args.epochs:
-            row = learn(train, test, batch=args.batch, epochs=args.epochs, seed=args.seed)
-            rows.append({"name": "learning", **row})
-        for row in compare(train, batch=args.batch, rounds=args.rounds, threads=args.threads):
-            rows.append(row)
-            show(row)
+    cycnn.set_num_threads(args.threads)
+    if args.epochs:
+        row = learn(train, test, batch=args.batch, epochs=args.epochs, seed=args.seed)
+        rows.append({"name": "learning", **row})
+    for row in compare(train, batch=args.batch, rounds=args.rounds, threads=args.threads):
+        rows.append(row)
+        show(row)
     timing.write(args, rows)
 
 
