@@ -1,8 +1,9 @@
 """How near to the FMA peak are convolutions and GEMM, forward and backward, and how near to PyTorch?
 
 Everything is timed in turns in one process: cycnn, PyTorch as it comes (eager), oneDNN with weights
-packed ahead of time, and a burst of multiply-adds from registers (the peak). "share" is cycnn's part of
-that peak, multiply-adds on padding counted; "needs" is the share it is held to.
+packed ahead of time, and a burst of multiply-adds from registers (the peak). Figures are those of the
+best round. "share" is cycnn's part of the peak, multiply-adds on padding counted; "needs" is what it is
+held to.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def measure(case: Case, peak: Peak, rounds: int) -> dict:
     flops = {name: peak.flops if name == "peak" else case.flops for name in times}
     row = {"op": case.op, "shape": case.name, "batch": case.batch, "needs": case.needs}
     row["gflops"] = {name: t.gflops(flops[name]) for name, t in times.items()}
-    row["best_gflops"] = {name: flops[name] / t.best * 1e-9 for name, t in times.items()}
+    row["median_gflops"] = {name: flops[name] / t.median * 1e-9 for name, t in times.items()}
     row["share"] = row["gflops"]["cycnn"] / row["gflops"]["peak"]
     return row
 

@@ -1,8 +1,8 @@
 """Time several candidates fairly: in one process, in turns, under the same weather.
 
 Clocks float and neighbours come and go, so no time means anything by itself. Candidates are called in
-turns (each round starts with another one) and are compared by their medians over the rounds; the best
-round is given beside it.
+turns, each round starting with another one. Short bursts are compared by their best rounds, which is what
+is left when neighbours are quiet; whole steps and calls by their medians. Files hold both.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Times:
         return min(self.seconds)
 
     def gflops(self, flops: float) -> float:
-        """GFLOP/s at the median."""
-        return flops / self.median * 1e-9
+        """GFLOP/s in the best round."""
+        return flops / self.best * 1e-9
 
 
 def interleave(
