@@ -99,9 +99,10 @@ class Bench:
                 self._write(self.target.read(value), array)
 
     def _block(self, buffer):
-        """The memory of a buffer; temporaries are aligned, the caller's arrays need not be."""
+        """The memory of a buffer; temporaries are aligned, the caller's arrays to their items only."""
         if buffer not in self.blocks:
-            shift = 0 if buffer.value is None else self.shift
+            words = 0 if buffer.value is None else np.dtype(buffer.value.spec.dtype).itemsize // 4
+            shift = words * self.shift
             self.blocks[buffer] = self.memory(buffer.nbytes, shift)
         return self.blocks[buffer]
 
