@@ -57,6 +57,7 @@ DIRECTIVES = {
 }
 ROOT = Path(__file__).parent
 KERNELS = Path("cycnn/kernels")
+PLAN = Path("cycnn/plan")
 
 
 def tree(*folders, kinds=None):
@@ -92,11 +93,11 @@ def extension(name, c_file, flags):
     return Extension(
         name,
         [c_file],
-        include_dirs=[str(KERNELS), numpy.get_include()],
+        include_dirs=[str(KERNELS), str(PLAN), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=COMPILE + flags,
         extra_link_args=LINK + (OPENMP if flags is OPENMP else []),
-        depends=[variant_stamp(), *tree(KERNELS, kinds={".pxd", ".h"})],
+        depends=[variant_stamp(), *tree(KERNELS, PLAN, kinds={".pxd", ".h"})],
     )
 
 

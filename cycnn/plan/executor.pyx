@@ -1,195 +1,157 @@
 """Run a plan: a flat array of kernel calls, walked without the GIL.
 
 A `Program` is immutable and may be called from any number of Python threads at once. Each call borrows
-one block of memory (arena, then one scratch area per thread) from a bounded pool, fills a table with the
-address of every buffer, and walks the steps. Parallel regions are opened here and nowhere else.
+one block of memory (table of buffers, arena, scratch of each thread), and walks the steps: alone, or as
+one job of the team (`plan.team`), whose members share the items of every step that is worth it.
 """
-
-import threading
-
 
 cimport cython
 cimport numpy as cnp
-cimport openmp
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from cycnn.kernels.step cimport Run, Step
+
+from .team cimport (
+    cycnn_barrier, cycnn_flush_denormals, cycnn_now, cycnn_restore, cycnn_take, meet, run_together,
+)
+from .workspace cimport Block, pool
 
 import numpy as np
 
 cnp.import_array()
 
 cdef extern from *:
-    """
-    #include <stdlib.h>
-    #include <time.h>
-    #include <sys/mman.h>
-    #if defined(__SSE2__)
-    #include <xmmintrin.h>
-    /* denormals read and written as zero; returns the state to restore */
-    static unsigned cycnn_flush_denormals(void)
-    { unsigned old = _mm_getcsr(); _mm_setcsr(old | 0x8040); return old; }
-    static void cycnn_restore(unsigned old) { _mm_setcsr(old); }
-    #else
-    static unsigned cycnn_flush_denormals(void) { return 0; }
-    static void cycnn_restore(unsigned old) { (void)old; }
-    #endif
-    static Py_ssize_t cycnn_take(Py_ssize_t *next, Py_ssize_t n)
-    { return __atomic_fetch_add(next, n, __ATOMIC_RELAXED); }
-    static int cycnn_try_lock(int *flag) { return !__atomic_exchange_n(flag, 1, __ATOMIC_ACQUIRE); }
-    static void cycnn_unlock(int *flag) { __atomic_store_n(flag, 0, __ATOMIC_RELEASE); }
-    static void *cycnn_allocate(size_t bytes)
-    {
-        void *p = NULL;
-        size_t align = bytes >= (4u << 20) ? (2u << 20) : 64;
-        if (posix_memalign(&p, align, (bytes + align - 1) / align * align)) return NULL;
-        if (align > 64) madvise(p, (bytes + align - 1) / align * align, MADV_HUGEPAGE);
-        return p;
-    }
-    static double cycnn_now(void)
-    { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec + 1e-9 * t.tv_nsec; }
-    """
-    unsigned cycnn_flush_denormals() noexcept nogil
-    void cycnn_restore(unsigned) noexcept nogil
-    Py_ssize_t cycnn_take(Py_ssize_t*, Py_ssize_t) noexcept nogil
-    int cycnn_try_lock(int*) noexcept nogil
-    void cycnn_unlock(int*) noexcept nogil
-    void* cycnn_allocate(size_t) noexcept nogil
-    double cycnn_now() noexcept nogil
+    const char* COMPILER "__VERSION__"
 
-cdef extern from "omp.h" nogil:
-    ctypedef enum omp_pause_resource_t:
-        omp_pause_soft
-    int omp_pause_resource_all(omp_pause_resource_t)
+compiler = COMPILER.decode()
 
-# ---- the team: one per process, of constant size -------------------------------------------------
+cdef enum:
+    LINE = 64  # bytes; what one thread writes never shares a cache line with another's
+    OPERANDS = 16
+    DIMS = 8
 
-cdef int team_size = 1
-cdef int team_busy = 0
+# ---- one call, walked ----------------------------------------------------------------------------
+
+cdef struct Call:
+    const Step* steps
+    Py_ssize_t n_steps
+    char** buffers
+    char* scratch
+    Py_ssize_t scratch_bytes
+    char* taken
+    cycnn_barrier barrier
+    double* seconds
 
 
-def set_team_size(int size):
-    """Regions open with this many threads from now on; `cycnn.threads` alone decides it."""
-    global team_size
-    team_size = size
+cdef Py_ssize_t lines(Py_ssize_t nbytes) noexcept nogil:
+    """``nbytes`` rounded up to whole cache lines."""
+    return (nbytes + LINE - 1) // LINE * LINE
 
 
-def pool_limit():
-    """What OpenMP allows the calling thread, so that threadpoolctl's limits are obeyed."""
-    return openmp.omp_get_max_threads()
-
-
-def release_team():
-    """Give the worker threads back, so that a child made by fork can open regions of its own."""
-    omp_pause_resource_all(omp_pause_soft)
-
-
-def forget_team():
-    """After a fork, in the child: no thread of it is inside a region."""
-    global team_busy
-    team_busy = 0
-
-
-cdef void member(const Step* step, char** buffers, char* scratch, Py_ssize_t* next_item,
-                 Py_ssize_t chunk) noexcept nogil:
-    """One thread's share of a step: take chunks of items until none are left."""
-    cdef unsigned state = cycnn_flush_denormals()
-    cdef Py_ssize_t begin = cycnn_take(next_item, chunk)
-    while begin < step.items:
-        step.run(step, buffers, begin, min(begin + chunk, step.items), scratch)
-        begin = cycnn_take(next_item, chunk)
-    cycnn_restore(state)
-
-
-cdef void run_parallel(const Step* step, char** buffers, char* scratch, Py_ssize_t scratch_bytes,
-                       int threads, int team) noexcept nogil:
-    """Share the items of ``step`` among ``threads`` of the ``team``; the others return at once."""
-    cdef Py_ssize_t next_item = 0
-    cdef Py_ssize_t* counter = &next_item
-    cdef Py_ssize_t chunk = max(1, step.items // (16 * threads))
-    cdef int t
-    for t in prange(team, num_threads=team, schedule="static", chunksize=1):
-        if t < threads:
-            member(step, buffers, scratch + t * scratch_bytes, counter, chunk)
-
-
-cdef void run_steps(const Step* steps, Py_ssize_t n, char** buffers, char* scratch,
-                    Py_ssize_t scratch_bytes, int threads, int team, double* seconds) noexcept nogil:
-    """Walk the program. ``seconds``, unless NULL, receives the time of each step."""
+cdef void walk_alone(Call* call) noexcept nogil:
     cdef unsigned state = cycnn_flush_denormals()
     cdef double started = 0
     cdef Py_ssize_t i
-    for i in range(n):
-        if seconds != NULL:
+    for i in range(call.n_steps):
+        if call.seconds != NULL:
             started = cycnn_now()
-        if threads > 1 and steps[i].parallel:
-            run_parallel(&steps[i], buffers, scratch, scratch_bytes, threads, team)
-        else:
-            steps[i].run(&steps[i], buffers, 0, steps[i].items, scratch)
-        if seconds != NULL:
-            seconds[i] = cycnn_now() - started
+        call.steps[i].run(&call.steps[i], call.buffers, 0, call.steps[i].items, call.scratch)
+        if call.seconds != NULL:
+            call.seconds[i] = cycnn_now() - started
     cycnn_restore(state)
 
 
-# ---- workspaces ----------------------------------------------------------------------------------
+cdef void share(const Step* step, char** buffers, char* scratch, char* taken, int member,
+                int members) noexcept nogil:
+    """One member's part of a step: its own run of items in chunks, then what others have left.
 
-@cython.final
-cdef class Block:
-    """Memory that a call borrows."""
-    cdef char* address
-    cdef Py_ssize_t nbytes
-
-    def __dealloc__(self):
-        free(self.address)
-
-    cdef int reserve(self, Py_ssize_t nbytes) except -1:
-        if nbytes > self.nbytes:
-            free(self.address)
-            self.nbytes = 0
-            self.address = <char*> cycnn_allocate(nbytes)
-            if self.address == NULL:
-                raise MemoryError(f"cannot allocate a workspace of {nbytes} bytes")
-            self.nbytes = nbytes
-        return 0
+    Runs stay with the member from step to step, and so does what it has in its cache. ``taken`` holds
+    one counter a member, each on its own cache line.
+    """
+    cdef Py_ssize_t chunk = max(1, step.items // (16 * members))
+    cdef Py_ssize_t begin, first, last
+    cdef int turn, owner
+    for turn in range(members):
+        owner = (member + turn) % members
+        first = step.items * owner // members
+        last = step.items * (owner + 1) // members
+        begin = first + cycnn_take(<Py_ssize_t*> (taken + owner * LINE), chunk)
+        while begin < last:
+            step.run(step, buffers, begin, min(begin + chunk, last), scratch)
+            begin = first + cycnn_take(<Py_ssize_t*> (taken + owner * LINE), chunk)
 
 
-class WorkspacePool:
-    """At most ``limit`` blocks, shared by every program; a call that finds none free waits."""
+cdef void walk_together(void* job, int member, int members) noexcept nogil:
+    """The member's walk: shared steps with all others, the rest by member 0.
 
-    def __init__(self, limit):
-        self.limit = limit
-        self._free = []
-        self._made = 0
-        self._changed = threading.Condition()
-
-    def borrow(self):
-        try:
-            return self._free.pop()
-        except IndexError:
-            return self._wait()
-
-    def _wait(self):
-        with self._changed:
-            while True:
-                if self._free:
-                    return self._free.pop()
-                if self._made < self.limit:
-                    self._made += 1
-                    return Block()
-                # give_back notifies only with the lock held, so a short timeout covers the gap
-                self._changed.wait(0.001)
-
-    def give_back(self, block):
-        self._free.append(block)
-
-
-pool = WorkspacePool(limit=16)
+    Counters come in two sets: while one step is shared by the first, the second is cleared.
+    """
+    cdef Call* call = <Call*> job
+    cdef unsigned state = cycnn_flush_denormals()
+    cdef char* scratch = call.scratch + member * call.scratch_bytes
+    cdef double started = 0
+    cdef Py_ssize_t i
+    cdef int turn = 0
+    for i in range(call.n_steps):
+        if member == 0 and call.seconds != NULL:
+            started = cycnn_now()
+        if call.steps[i].parallel:
+            (<Py_ssize_t*> (call.taken + ((1 - turn) * members + member) * LINE))[0] = 0
+            share(&call.steps[i], call.buffers, scratch, call.taken + turn * members * LINE,
+                  member, members)
+            turn = 1 - turn
+        elif member == 0:
+            call.steps[i].run(&call.steps[i], call.buffers, 0, call.steps[i].items, scratch)
+        if call.steps[i].parallel or (i + 1 < call.n_steps and call.steps[i + 1].parallel):
+            meet(&call.barrier, members)
+        if member == 0 and call.seconds != NULL:
+            call.seconds[i] = cycnn_now() - started
+    cycnn_restore(state)
 
 
 # ---- programs ------------------------------------------------------------------------------------
+
+cdef struct Array:
+    Py_ssize_t buffer
+    int type_number
+    int ndim
+    cnp.npy_intp shape[DIMS]
+
+
+cdef bint fits(const Array* spec, object array) noexcept:
+    """Whether ``array`` is C-contiguous, aligned, of native byte order, and as ``spec`` says."""
+    cdef cnp.ndarray a
+    cdef int d
+    if not cnp.PyArray_Check(array):
+        return False
+    a = array
+    if a.ndim != spec.ndim or not cnp.PyArray_ISCARRAY_RO(a):
+        return False
+    for d in range(spec.ndim):
+        if cnp.PyArray_DIM(a, d) != spec.shape[d]:
+            return False
+    return (cnp.PyArray_TYPE(a) == spec.type_number
+            or cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(a), spec.type_number))
+
+
+cdef object empty(const Array* spec):
+    return cnp.PyArray_EMPTY(spec.ndim, <cnp.npy_intp*> spec.shape, spec.type_number, 0)
+
+
+cdef int fill_arrays(Array* arrays, list specs, Py_ssize_t n_buffers) except -1:
+    cdef cnp.dtype dtype
+    for k, (number, shape, dtype) in enumerate(specs):
+        if not 0 < number < n_buffers or len(shape) > DIMS:
+            raise ValueError(f"no such buffer, or too many axes. Received: {number}, {shape}.")
+        arrays[<Py_ssize_t> k].buffer = number
+        arrays[<Py_ssize_t> k].type_number = dtype.num
+        arrays[<Py_ssize_t> k].ndim = len(shape)
+        for d, n in enumerate(shape):
+            arrays[<Py_ssize_t> k].shape[<Py_ssize_t> d] = n
+    return 0
+
 
 @cython.final
 cdef class Program:
@@ -202,23 +164,28 @@ cdef class Program:
     cdef Step* steps
     cdef char** table
     cdef Py_ssize_t* offsets
-    cdef readonly Py_ssize_t n_steps, n_buffers, arena_bytes, scratch_bytes
+    cdef Array* arrays
+    cdef bint shared
+    cdef readonly Py_ssize_t n_steps, n_buffers, n_inputs, n_outputs, arena_bytes, scratch_bytes
     cdef readonly list inputs, outputs
     cdef object keep
-    cdef list output_shapes
 
     def __cinit__(self, list steps, Py_ssize_t n_buffers, dict fixed, dict arena, list inputs,
                   list outputs, Py_ssize_t arena_bytes, Py_ssize_t scratch_bytes):
         self.n_steps, self.n_buffers = len(steps), n_buffers
-        self.arena_bytes, self.scratch_bytes = arena_bytes, (scratch_bytes + 63) // 64 * 64
+        self.arena_bytes, self.scratch_bytes = lines(arena_bytes), lines(scratch_bytes)
         self.inputs = [(i, tuple(shape), np.dtype(dtype)) for i, shape, dtype in inputs]
         self.outputs = [(i, tuple(shape), np.dtype(dtype)) for i, shape, dtype in outputs]
+        self.n_inputs, self.n_outputs = len(inputs), len(outputs)
         self.keep = ([s[0] for s in steps], [s[2] for s in steps], list(fixed.values()))
         self.steps = <Step*> calloc(max(self.n_steps, 1), sizeof(Step))
         self.table = <char**> calloc(n_buffers, sizeof(char*))
         self.offsets = <Py_ssize_t*> malloc(n_buffers * sizeof(Py_ssize_t))
-        if not (self.steps and self.table and self.offsets):
+        self.arrays = <Array*> calloc(self.n_inputs + self.n_outputs + 1, sizeof(Array))
+        if not (self.steps and self.table and self.offsets and self.arrays):
             raise MemoryError()
+        fill_arrays(self.arrays, self.inputs, n_buffers)
+        fill_arrays(self.arrays + self.n_inputs, self.outputs, n_buffers)
         for number in range(n_buffers):
             self.offsets[number] = arena.get(number, -1)
         for number, array in fixed.items():
@@ -232,9 +199,12 @@ cdef class Program:
         step.run = <Run> PyCapsule_GetPointer(capsule, "cycnn.Run")
         step.items, step.parallel = items, parallel
         step.attributes = <const char*> attributes
-        if len(operands) > 16:
-            raise ValueError("a step has at most 16 operands")
+        self.shared = self.shared or parallel
+        if len(operands) > OPERANDS:
+            raise ValueError(f"a step has at most {OPERANDS} operands")
         for k, number in enumerate(operands):
+            if not 0 <= number < self.n_buffers:
+                raise ValueError(f"a step names a buffer that does not exist. Received: {number}.")
             step.operand[<Py_ssize_t> k] = number
         return 0
 
@@ -242,10 +212,39 @@ cdef class Program:
         free(self.steps)
         free(self.table)
         free(self.offsets)
+        free(self.arrays)
 
     def empty_outputs(self):
         """New arrays for the outputs of one call."""
-        return [np.empty(shape, dtype) for _, shape, dtype in self.outputs]
+        return [empty(&self.arrays[self.n_inputs + k]) for k in range(self.n_outputs)]
+
+    def takes(self, x):
+        """Whether ``x`` can be given to `call` as it is."""
+        return self.n_inputs == 1 and fits(self.arrays, x)
+
+    def call(self, x, int threads=1):
+        """Execute once for a program of one input, which is `takes`-able; the shortest way in.
+
+        Returns a new array, or a list of them where the program has several outputs.
+        """
+        cdef Array* outputs = self.arrays + self.n_inputs
+        if self.n_inputs != 1 or self.n_outputs != 1:
+            results = self.empty_outputs()
+            self.run([x], results, threads)
+            return results
+        if not fits(self.arrays, x):
+            self._refuse(0, x)
+        y = empty(outputs)
+        cdef Block block = pool.borrow()
+        cdef char** buffers
+        try:
+            buffers = self._lay_out(block, threads)
+            buffers[self.arrays.buffer] = <char*> cnp.PyArray_DATA(x)
+            buffers[outputs.buffer] = <char*> cnp.PyArray_DATA(y)
+            self._walk(block, threads, NULL)
+        finally:
+            pool.give_back(block)
+        return y
 
     def run(self, list inputs, list outputs, int threads=1):
         """Execute once, from ``inputs`` into ``outputs``: C-contiguous arrays of the plan's shapes."""
@@ -259,24 +258,38 @@ cdef class Program:
 
     cdef int _run(self, list inputs, list outputs, int threads, double* seconds) except -1:
         cdef Block block = pool.borrow()
-        cdef int team = max(team_size, 1)
-        cdef bint alone = True
-        threads = min(threads, team)
-        if threads > 1:
-            alone = not cycnn_try_lock(&team_busy)
-            threads = 1 if alone else threads
+        cdef char** buffers
         try:
-            self._walk(block, inputs, outputs, threads, team, seconds)
+            buffers = self._lay_out(block, threads)
+            self._bind(buffers, 0, inputs, self.n_inputs)
+            self._bind(buffers, self.n_inputs, outputs, self.n_outputs)
+            self._walk(block, threads, seconds)
         finally:
-            if not alone:
-                cycnn_unlock(&team_busy)
             pool.give_back(block)
         return 0
 
-    cdef int _walk(self, Block block, list inputs, list outputs, int threads, int team,
-                   double* seconds) except -1:
-        cdef Py_ssize_t table_bytes = (self.n_buffers * sizeof(char*) + 63) // 64 * 64
-        block.reserve(table_bytes + self.arena_bytes + threads * self.scratch_bytes + 64)
+    cdef int _bind(self, char** buffers, Py_ssize_t first, list arrays, Py_ssize_t n) except -1:
+        cdef Py_ssize_t k
+        if len(arrays) != n:
+            raise ValueError(f"the plan takes {n} arrays, received {len(arrays)}")
+        for k in range(n):
+            if not fits(&self.arrays[first + k], arrays[k]) or (
+                    first and not cnp.PyArray_ISWRITEABLE(arrays[k])):
+                self._refuse(first + k, arrays[k])
+            buffers[self.arrays[first + k].buffer] = <char*> cnp.PyArray_DATA(arrays[k])
+        return 0
+
+    def _refuse(self, k, array):
+        _, shape, dtype = (self.inputs + self.outputs)[k]
+        received = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array)
+        raise ValueError(f"the plan takes a C-contiguous {dtype} array of shape {shape}. "
+                         f"Received: {received}.")
+
+    cdef char** _lay_out(self, Block block, int threads) except NULL:
+        """Fill the table of buffers at the start of ``block``; counters, arena and scratch follow."""
+        cdef Py_ssize_t table_bytes = lines(self.n_buffers * sizeof(char*))
+        threads = max(threads, 1)
+        block.reserve(table_bytes + self.arena_bytes + threads * (self.scratch_bytes + 2 * LINE))
         cdef char** buffers = <char**> block.address
         cdef char* arena = block.address + table_bytes
         cdef Py_ssize_t i
@@ -284,19 +297,20 @@ cdef class Program:
         for i in range(self.n_buffers):
             if self.offsets[i] >= 0:
                 buffers[i] = arena + self.offsets[i]
-        self._bind(buffers, self.inputs, inputs)
-        self._bind(buffers, self.outputs, outputs)
-        with nogil:
-            run_steps(self.steps, self.n_steps, buffers, arena + self.arena_bytes,
-                      self.scratch_bytes, threads, team, seconds)
-        return 0
+        return buffers
 
-    cdef int _bind(self, char** buffers, list specs, list arrays) except -1:
-        if len(specs) != len(arrays):
-            raise ValueError(f"the plan takes {len(specs)} arrays, received {len(arrays)}")
-        for (number, shape, dtype), array in zip(specs, arrays):
-            if not (cnp.PyArray_Check(array) and cnp.PyArray_ISCARRAY_RO(array)
-                    and array.shape == shape and array.dtype == dtype):
-                raise ValueError(f"the plan takes a C-contiguous {dtype} array of shape {shape}")
-            buffers[<Py_ssize_t> number] = <char*> cnp.PyArray_DATA(array)
-        return 0
+    cdef void _walk(self, Block block, int threads, double* seconds) noexcept:
+        cdef Call call
+        cdef bint done = False
+        memset(&call, 0, sizeof(call))
+        call.steps, call.n_steps, call.seconds = self.steps, self.n_steps, seconds
+        call.buffers = <char**> block.address
+        call.scratch_bytes = self.scratch_bytes
+        call.scratch = (block.address + lines(self.n_buffers * sizeof(char*)) + self.arena_bytes)
+        call.taken = call.scratch + max(threads, 1) * self.scratch_bytes
+        with nogil:
+            if threads > 1 and self.shared:
+                memset(call.taken, 0, 2 * LINE * threads)
+                done = run_together(walk_together, &call, threads)
+            if not done:
+                walk_alone(&call)
