@@ -58,7 +58,9 @@ def check(n: object, name: str = "threads") -> int:
     except TypeError:
         number = 0
     if not 1 <= number <= MOST:
-        raise ArgumentError(f"`{name}` must be an integer from 1 to {MOST}. Received: {name}={n!r}.")
+        raise ArgumentError(
+            f"`{name}` must be an integer from 1 to {MOST}. Received: {name}={n!r}."
+        )
     return number
 
 

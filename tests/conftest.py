@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cycnn.plan import executor
+from cycnn.plan import team
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -26,4 +26,4 @@ def shared() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _three_threads():
     """Steps may run on up to three threads, on any machine."""
-    executor.set_team_size(3)
+    team.set_team_size(3)

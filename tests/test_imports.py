@@ -22,7 +22,7 @@ ALLOWED = {
     "kernels": {"errors"},
     "ops": {"errors", "geometry"},
     "graph": {"errors", "ops.base"},
-    "threads": {"errors", "plan.executor"},
+    "threads": {"errors", "plan.team", "plan.workspace"},
     "plan": {"errors", "graph", "kernels", "ops.base", "threads"},
     "arrays": {"errors", "ops.base"},
     "initializers": {"errors"},

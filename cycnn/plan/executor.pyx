@@ -1,8 +1,9 @@
 """Run a plan: a flat array of kernel calls, walked without the GIL.
 
-A `Program` is immutable and may be called from any number of Python threads at once. Each call borrows
-one block of memory (table of buffers, arena, scratch of each thread), and walks the steps: alone, or as
-one job of the team (`plan.team`), whose members share the items of every step that is worth it.
+A `Program` is immutable and may be called from any number of Python threads at once. Each call
+borrows one block of memory (table of buffers, arena, scratch of each thread), and walks the steps:
+alone, or as one job of the team (`plan.team`), whose members share the items of every step that is
+worth it.
 """
 
 cimport cython
@@ -23,16 +24,23 @@ import numpy as np
 cnp.import_array()
 
 cdef extern from *:
-    const char* COMPILER "__VERSION__"
+    """
+    #ifdef __clang__
+    #define CYCNN_COMPILER __VERSION__
+    #else
+    #define CYCNN_COMPILER "gcc " __VERSION__
+    #endif
+    """
+    const char* CYCNN_COMPILER
 
-compiler = COMPILER.decode()
+compiler = CYCNN_COMPILER.decode()  # what built this, for `config.get_config`
 
 cdef enum:
     LINE = 64  # bytes; what one thread writes never shares a cache line with another's
     OPERANDS = 16
     DIMS = 8
 
-# ---- one call, walked ----------------------------------------------------------------------------
+# ---- one call, walked ------------------------------------------------------------------------
 
 cdef struct Call:
     const Step* steps
@@ -67,8 +75,8 @@ cdef void share(const Step* step, char** buffers, char* scratch, char* taken, in
                 int members) noexcept nogil:
     """One member's part of a step: its own run of items in chunks, then what others have left.
 
-    Runs stay with the member from step to step, and so does what it has in its cache. ``taken`` holds
-    one counter a member, each on its own cache line.
+    Runs stay with the member from step to step, and so does what it has in its cache. ``taken``
+    holds one counter a member, each on its own cache line.
     """
     cdef Py_ssize_t chunk = max(1, step.items // (16 * members))
     cdef Py_ssize_t begin, first, last
@@ -111,7 +119,7 @@ cdef void walk_together(void* job, int member, int members) noexcept nogil:
     cycnn_restore(state)
 
 
-# ---- programs ------------------------------------------------------------------------------------
+# ---- programs --------------------------------------------------------------------------------
 
 cdef struct Array:
     Py_ssize_t buffer
@@ -157,9 +165,10 @@ cdef int fill_arrays(Array* arrays, list specs, Py_ssize_t n_buffers) except -1:
 cdef class Program:
     """The steps of one plan with every address resolved but those of a call's own arrays.
 
-    ``steps``: (capsule, items, attributes, operands, parallel), operands being buffer numbers, 0 for an
-    absent one. ``fixed``: {buffer number: array} for weights, state and constants. ``arena``: {buffer
-    number: byte offset}. ``inputs``, ``outputs``: (buffer number, shape, dtype) in the order of a call.
+    ``steps``: (capsule, items, attributes, operands, parallel), operands being buffer numbers, 0
+    for an absent one. ``fixed``: {buffer number: array} for weights, state and constants.
+    ``arena``: {buffer number: byte offset}. ``inputs``, ``outputs``: (buffer number, shape, dtype)
+    in the order of a call.
     """
     cdef Step* steps
     cdef char** table
@@ -247,7 +256,7 @@ cdef class Program:
         return y
 
     def run(self, list inputs, list outputs, int threads=1):
-        """Execute once, from ``inputs`` into ``outputs``: C-contiguous arrays of the plan's shapes."""
+        """Execute once, from ``inputs`` into ``outputs``: C-contiguous, of the plan's shapes."""
         self._run(inputs, outputs, threads, NULL)
 
     def profile(self, list inputs, list outputs, int threads=1):
@@ -286,7 +295,7 @@ cdef class Program:
                          f"Received: {received}.")
 
     cdef char** _lay_out(self, Block block, int threads) except NULL:
-        """Fill the table of buffers at the start of ``block``; counters, arena and scratch follow."""
+        """Fill the table of buffers at the start of ``block``; arena, scratch, counters follow."""
         cdef Py_ssize_t table_bytes = lines(self.n_buffers * sizeof(char*))
         threads = max(threads, 1)
         block.reserve(table_bytes + self.arena_bytes + threads * (self.scratch_bytes + 2 * LINE))

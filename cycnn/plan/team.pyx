@@ -1,11 +1,12 @@
 """The team: one per process, of constant size, owned by one call at a time.
 
-Parallel regions are opened here and nowhere else, one for a whole program: its members walk the steps
-side by side and `meet` between them. A region always has the size of the team, since OpenMP rebuilds its
-workers when the size changes, and members beyond the number asked for return at once.
+Parallel regions are opened here and nowhere else, one for a whole program: its members walk the
+steps side by side and `meet` between them. A region always has the size of the team, since OpenMP
+rebuilds its workers when the size changes, and members beyond the number asked for return at once.
 
 Regions are opened by the main thread for itself and by one host thread for all others, so that the
-process has two crews of workers at most. A call that finds the team busy is told so and runs serially.
+process has two crews of workers at most. A call that finds the team busy is told so and runs
+serially.
 """
 
 cimport openmp
@@ -87,7 +88,7 @@ cdef bint run_together(Work work, void* job, int threads) noexcept nogil:
 cdef void meet(cycnn_barrier* barrier, int members) noexcept nogil:
     """Wait for the other members; spin for some 3 ms first, unless they outnumber the CPUs.
 
-    Sleeping sooner does harm: the kernel may wake the sleeper on the CPU of the member that wakes it.
+    Sleeping sooner does harm: the kernel may wake the sleeper on the CPU of the one that wakes it.
     """
     cycnn_barrier_wait(barrier, members, 200000 if members <= processors else 50)
 
