@@ -32,9 +32,9 @@ class WeightGradient(Op):
     def check_into(self, spec: Spec, into: tuple[Spec, ...]) -> Spec:
         """``spec``, once the place to add to is given exactly when needed, and of its shape."""
         if len(into) != self.accumulate or any(i != spec for i in into):
-            expected = f"shape {spec.shape}" if self.accumulate else "to be absent"
+            expected = f"`into` of shape {spec.shape}" if self.accumulate else "no `into`"
             raise ShapeError(
-                f"`{self.name}` with accumulate={self.accumulate} takes `into` of {expected}. "
+                f"`{self.name}` with accumulate={self.accumulate} takes {expected}. "
                 f"Received: {[i.shape for i in into]}."
             )
         return spec
