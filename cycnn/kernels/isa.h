@@ -99,12 +99,21 @@ CYCNN_INLINE vf vlargest(vf a, vf b)
 #else
 CYCNN_INLINE vf vlargest(vf a, vf b) { return vselect_eq(a, a, vmax(a, b), a); }
 #endif
-/* lanes of x where a == b or a is NaN, of y elsewhere */
-CYCNN_INLINE vf vselect_eq_or_nan(vf a, vf b, vf x, vf y)
+/* lanes of x where a is larger than b, NaN being larger than any number; of y elsewhere */
+#if CYCNN_VECTOR_BYTES == 64
+CYCNN_INLINE vf vselect_larger(vf a, vf b, vf x, vf y)
 {
-    vi m = (a == b) | (a != a);
+    __mmask16 number = _mm512_cmp_ps_mask((__m512)b, (__m512)b, _CMP_ORD_Q);
+    __mmask16 larger = _mm512_mask_cmp_ps_mask(number, (__m512)a, (__m512)b, _CMP_NLE_UQ);
+    return (vf)_mm512_mask_mov_ps((__m512)y, larger, (__m512)x);
+}
+#else
+CYCNN_INLINE vf vselect_larger(vf a, vf b, vf x, vf y)
+{
+    vi m = ~(a <= b) & (b == b);
     return (vf)(((vi)x & m) | ((vi)y & ~m));
 }
+#endif
 
 /* vectors of VL unsigned 32-bit integers, arithmetic modulo 2^32 */
 CYCNN_INLINE vu vu_set1(uint32_t a) { return a + (vu){}; }

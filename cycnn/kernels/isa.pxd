@@ -28,7 +28,7 @@ cdef extern from "isa.h" nogil:
     vf vmin(vf, vf)
     vf vsqrt(vf)
     vf vlargest(vf, vf)
-    vf vselect_eq_or_nan(vf, vf, vf, vf)
+    vf vselect_larger(vf, vf, vf, vf)
     vu vu_set1(uint32_t)
     vu vu_count(uint32_t)
     vu vu_add(vu, vu)
