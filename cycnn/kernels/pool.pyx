@@ -5,37 +5,40 @@
 Positions outside the image take no part. Every window must hold a position inside it. Nothing aliases,
 nothing need be padded. A global pool is a window as large as the image.
 
-Forward, an item is one row of windows and one block of channels. Backward, it is one band of rows of
-``dx`` and one block of channels: it goes through every window that touches the band, in row order, and
-writes inside the band alone, so each element of ``dx`` is the same sum however items are shared out.
+Forward, an item is a band of rows of windows and a block of channels. Backward, it is the rows of
+``dx`` from where one band of windows begins to where the next does, and a block of channels. It goes
+through every window that touches these rows, in row order, and writes no others, so each element of
+``dx`` is the same sum however the work is split.
 """
 
 from libc.math cimport INFINITY
 from libc.string cimport memset
 
-from .isa cimport (VL, vadd, vdiv, vf, vlargest, vload, vload_part, vselect_eq_or_nan, vset1,
-                   vstore, vstore_part, vzero)
+from .isa cimport (VL, vadd, vdiv, vf, vlargest, vload, vload_part, vselect_eq, vselect_larger,
+                   vset1, vstore, vstore_part, vzero)
 from .step cimport Run, Step, kernel
 
 cdef enum:
     WIDE = 4  # vectors of channels at a time
     MAXIMUM = 0
     AVERAGE = 1
+    ITEM_BYTES = 65536
+    FEW_ITEMS = 16  # with fewer, channels are split as well
 
 cdef struct Attributes:
     Py_ssize_t n, h, w, c  # x
     Py_ssize_t p, q  # windows
     Py_ssize_t kh, kw, sh, sw, dh, dw, top, left
+    Py_ssize_t inner, outer  # the columns inner <= q < outer of windows are inside the image
     Py_ssize_t count  # what an average divides by; 0: the positions inside the image
-    Py_ssize_t parts  # forward: rows of windows of an image; backward: bands of rows of x
-    Py_ssize_t blocks, block  # of channels
-    Py_ssize_t band  # rows of x
+    Py_ssize_t band, bands  # rows of windows that begin in an item; items along an image
+    Py_ssize_t block, blocks  # channels of an item; items along the channels
     Py_ssize_t disjoint  # no element of x is in two windows
     Py_ssize_t cover  # every element of x is in a window
 
 cdef struct Taps:
-    # the part of a window along one axis that is inside the image: first position, number of taps
-    Py_ssize_t position
+    # the part of a window along one axis that is inside the image
+    Py_ssize_t position  # of its first tap
     Py_ssize_t count
 
 
@@ -50,6 +53,15 @@ cdef inline Taps taps_inside(Py_ssize_t begin, Py_ssize_t k, Py_ssize_t d,
     if t.position + (t.count - 1) * d >= size:
         t.count = (size - t.position + d - 1) // d
     return t
+
+
+cdef inline Py_ssize_t run_length(const Attributes* a, Py_ssize_t q) noexcept nogil:
+    """How many windows from column ``q`` on can be done alike: those inside the image, or one."""
+    return a.outer - q if a.inner <= q < a.outer else 1
+
+
+cdef inline float divisor(const Attributes* a, Taps rows, Taps columns) noexcept nogil:
+    return a.count if a.count > 0 else rows.count * columns.count
 
 
 cdef inline vf read(const bint whole, const float* p, Py_ssize_t n) noexcept nogil:
@@ -71,13 +83,12 @@ cdef inline vf combine(const int kind, vf a, vf b) noexcept nogil:
 
 cdef inline void reduce(const int kind, const int vectors, const bint whole, const float* x,
                         Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t row_step,
-                        Py_ssize_t column_step, float divisor, float* y,
-                        Py_ssize_t n) noexcept nogil:
+                        Py_ssize_t column_step, float count, float* y, Py_ssize_t n) noexcept nogil:
     """y[vectors * VL] = max or mean of x over rows x columns; each row on its own, then all rows."""
     cdef vf total[WIDE]
     cdef vf row[WIDE]
     cdef const float* tap
-    cdef Py_ssize_t i, j
+    cdef Py_ssize_t i, _j
     cdef int v
     for v in range(vectors):
         total[v] = vset1(-INFINITY) if kind == MAXIMUM else vzero()
@@ -85,7 +96,7 @@ cdef inline void reduce(const int kind, const int vectors, const bint whole, con
         tap = x + i * row_step
         for v in range(vectors):
             row[v] = read(whole, tap + v * VL, n)
-        for j in range(1, columns):
+        for _j in range(1, columns):
             tap += column_step
             for v in range(vectors):
                 row[v] = combine(kind, row[v], read(whole, tap + v * VL, n))
@@ -93,31 +104,48 @@ cdef inline void reduce(const int kind, const int vectors, const bint whole, con
             total[v] = combine(kind, total[v], row[v])
     for v in range(vectors):
         if kind == AVERAGE:
-            total[v] = vdiv(total[v], vset1(divisor))
+            total[v] = vdiv(total[v], vset1(count))
         write(whole, y + v * VL, total[v], n)
 
 
-cdef inline void reduce_channels(const int kind, const float* x, Py_ssize_t rows,
-                                 Py_ssize_t columns, Py_ssize_t row_step, Py_ssize_t column_step,
-                                 float divisor, float* y, Py_ssize_t channels) noexcept nogil:
-    """One window for all ``channels``. The last vector overlaps the one before it if there is one."""
+cdef inline void reduce_window(const int kind, const float* x, Py_ssize_t rows,
+                               Py_ssize_t columns, Py_ssize_t row_step, Py_ssize_t column_step,
+                               float count, float* y, Py_ssize_t channels) noexcept nogil:
+    """One window for VL or more channels; the last vector may overlap the one before it."""
     cdef Py_ssize_t c = 0
     while c + WIDE * VL <= channels:
-        reduce(kind, WIDE, True, x + c, rows, columns, row_step, column_step, divisor, y + c, VL)
+        reduce(kind, WIDE, True, x + c, rows, columns, row_step, column_step, count, y + c, VL)
         c += WIDE * VL
     if c + 2 * VL <= channels:
-        reduce(kind, 2, True, x + c, rows, columns, row_step, column_step, divisor, y + c, VL)
+        reduce(kind, 2, True, x + c, rows, columns, row_step, column_step, count, y + c, VL)
         c += 2 * VL
     if c + VL <= channels:
-        reduce(kind, 1, True, x + c, rows, columns, row_step, column_step, divisor, y + c, VL)
+        reduce(kind, 1, True, x + c, rows, columns, row_step, column_step, count, y + c, VL)
         c += VL
-    if c == channels:
-        return
-    if channels >= VL:
+    if c < channels:
         c = channels - VL
-        reduce(kind, 1, True, x + c, rows, columns, row_step, column_step, divisor, y + c, VL)
+        reduce(kind, 1, True, x + c, rows, columns, row_step, column_step, count, y + c, VL)
+
+
+cdef inline void reduce_windows(const int kind, const Attributes* a, const float* x,
+                                Py_ssize_t rows, Py_ssize_t columns, float count, float* y,
+                                Py_ssize_t windows, Py_ssize_t channels) noexcept nogil:
+    """``windows`` neighbours in a row, each of rows x columns positions."""
+    cdef Py_ssize_t row_step = a.dh * a.w * a.c
+    cdef Py_ssize_t column_step = a.dw * a.c
+    cdef Py_ssize_t x_step = a.sw * a.c
+    cdef Py_ssize_t y_step = a.c
+    cdef Py_ssize_t _q
+    if channels >= VL:
+        for _q in range(windows):
+            reduce_window(kind, x, rows, columns, row_step, column_step, count, y, channels)
+            x += x_step
+            y += y_step
     else:
-        reduce(kind, 1, False, x, rows, columns, row_step, column_step, divisor, y, channels)
+        for _q in range(windows):
+            reduce(kind, 1, False, x, rows, columns, row_step, column_step, count, y, channels)
+            x += x_step
+            y += y_step
 
 
 cdef inline void forward_row(const int kind, const Attributes* a, const float* x, float* y,
@@ -125,24 +153,23 @@ cdef inline void forward_row(const int kind, const Attributes* a, const float* x
     """Row ``p`` of the windows of one image."""
     cdef Taps rows = taps_inside(p * a.sh - a.top, a.kh, a.dh, a.h)
     cdef Taps columns
-    cdef Py_ssize_t row_step = a.dh * a.w * a.c
-    cdef Py_ssize_t column_step = a.dw * a.c
-    cdef Py_ssize_t q
     cdef const float* tap
-    cdef float divisor = a.count
-    for q in range(a.q):
+    cdef float count
+    cdef Py_ssize_t windows
+    cdef Py_ssize_t q = 0
+    while q < a.q:
+        windows = run_length(a, q)
         columns = taps_inside(q * a.sw - a.left, a.kw, a.dw, a.w)
+        count = divisor(a, rows, columns)
         tap = x + (rows.position * a.w + columns.position) * a.c
-        if a.count == 0:
-            divisor = rows.count * columns.count
         if rows.count == 2 and columns.count == 2:
-            reduce_channels(kind, tap, 2, 2, row_step, column_step, divisor, y, channels)
+            reduce_windows(kind, a, tap, 2, 2, count, y, windows, channels)
         elif rows.count == 3 and columns.count == 3:
-            reduce_channels(kind, tap, 3, 3, row_step, column_step, divisor, y, channels)
+            reduce_windows(kind, a, tap, 3, 3, count, y, windows, channels)
         else:
-            reduce_channels(kind, tap, rows.count, columns.count, row_step, column_step, divisor,
-                            y, channels)
-        y += a.c
+            reduce_windows(kind, a, tap, rows.count, columns.count, count, y, windows, channels)
+        q += windows
+        y += windows * a.c
 
 
 cdef inline void forward_run(const int kind, const Step* step, char** buffers, Py_ssize_t begin,
@@ -150,12 +177,14 @@ cdef inline void forward_run(const int kind, const Step* step, char** buffers, P
     cdef const Attributes* a = <const Attributes*> step.attributes
     cdef const float* x = <const float*> buffers[step.operand[0]]
     cdef float* y = <float*> buffers[step.operand[1]]
-    cdef Py_ssize_t item, row, c
+    cdef Py_ssize_t item, image, band, c, p
     for item in range(begin, end):
-        row = item // a.blocks
+        image = item // (a.bands * a.blocks)
+        band = item // a.blocks % a.bands
         c = item % a.blocks * a.block
-        forward_row(kind, a, x + row // a.p * a.h * a.w * a.c + c, y + row * a.q * a.c + c,
-                    row % a.p, min(a.block, a.c - c))
+        for p in range(band * a.band, min((band + 1) * a.band, a.p)):
+            forward_row(kind, a, x + image * a.h * a.w * a.c + c,
+                        y + (image * a.p + p) * a.q * a.c + c, p, min(a.block, a.c - c))
 
 
 cdef void max_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
@@ -170,72 +199,72 @@ cdef void average_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssi
 
 # ---- backward ------------------------------------------------------------------------------------
 
-cdef inline void give(const bint whole, const bint disjoint, float* dx, vf share,
-                      Py_ssize_t n) noexcept nogil:
-    """dx += share; where windows are disjoint, dx = share"""
-    write(whole, dx, share if disjoint else vadd(read(whole, dx, n), share), n)
+cdef struct Window:
+    # a window during backward; ``dx`` is written for the rows first <= i < last of its taps
+    Py_ssize_t rows, columns, row_step, column_step
+    Py_ssize_t first, last
+    float count
 
 
-cdef inline void give_to_first_maximum(const bint whole, const bint disjoint, const float* x,
-                                       vf dy, float* dx, Taps rows, Taps columns,
-                                       Py_ssize_t row_step, Py_ssize_t column_step,
-                                       Py_ssize_t first, Py_ssize_t last,
-                                       Py_ssize_t n) noexcept nogil:
-    """dx += dy at the first maximum of the window; ``dx`` is there for taps first <= i < last only."""
+cdef inline vf winner(const bint whole, const float* x, Py_ssize_t rows, Py_ssize_t columns,
+                      Py_ssize_t row_step, Py_ssize_t column_step, Py_ssize_t n) noexcept nogil:
+    """Which tap, counted in row order, is the first maximum of x over rows x columns."""
     cdef vf largest = read(whole, x, n)
+    cdef vf tap = vzero()
+    cdef vf best = vzero()
     cdef vf here
-    cdef const float* tap
     cdef Py_ssize_t i, j
-    for i in range(rows.count):
-        tap = x + i * row_step
-        for j in range(columns.count):
-            largest = vlargest(largest, read(whole, tap + j * column_step, n))
-    for i in range(last):
-        for j in range(columns.count):
+    for i in range(rows):
+        for j in range(columns):
             here = read(whole, x + i * row_step + j * column_step, n)
-            if i >= first:
-                give(whole, disjoint, dx + i * row_step + j * column_step,
-                     vselect_eq_or_nan(here, largest, dy, vzero()), n)
-            dy = vselect_eq_or_nan(here, largest, vzero(), dy)  # given once
+            best = vselect_larger(here, largest, tap, best)
+            largest = vselect_larger(here, largest, here, largest)
+            tap = vadd(tap, vset1(1))
+    return best
 
 
-cdef inline void give_to_all(const bint whole, const bint disjoint, vf share, float* dx,
-                             Taps columns, Py_ssize_t row_step, Py_ssize_t column_step,
-                             Py_ssize_t first, Py_ssize_t last, Py_ssize_t n) noexcept nogil:
-    """dx += share for taps first <= i < last"""
-    cdef Py_ssize_t i, j
-    for i in range(first, last):
-        for j in range(columns.count):
-            give(whole, disjoint, dx + i * row_step + j * column_step, share, n)
-
-
-cdef inline void backward_vector(const int kind, const bint whole, const bint disjoint,
-                                 const float* x, const float* dy, float* dx, Taps rows,
-                                 Taps columns, Py_ssize_t row_step, Py_ssize_t column_step,
-                                 Py_ssize_t first, Py_ssize_t last, float divisor,
-                                 Py_ssize_t n) noexcept nogil:
-    if kind == MAXIMUM:
-        give_to_first_maximum(whole, disjoint, x, read(whole, dy, n), dx, rows, columns, row_step,
-                              column_step, first, last, n)
+cdef inline void give(const int kind, const bint whole, const bint disjoint, const float* x,
+                      const float* dy, float* dx, Py_ssize_t rows, Py_ssize_t columns,
+                      const Window* w, Py_ssize_t n) noexcept nogil:
+    """dx += what one window gives to each of its taps; where windows are disjoint, dx = that."""
+    cdef vf all = read(whole, dy, n)
+    cdef vf best, tap, share
+    cdef Py_ssize_t i, j, here
+    if kind == AVERAGE:
+        all = vdiv(all, vset1(w.count))
+        best = all
     else:
-        give_to_all(whole, disjoint, vdiv(read(whole, dy, n), vset1(divisor)), dx, columns,
-                    row_step, column_step, first, last, n)
+        best = winner(whole, x, rows, columns, w.row_step, w.column_step, n)
+    for i in range(rows):
+        if not w.first <= i < w.last:
+            continue
+        tap = vset1(i * columns)
+        for j in range(columns):
+            share = vselect_eq(best, tap, all, vzero()) if kind == MAXIMUM else all
+            here = i * w.row_step + j * w.column_step
+            write(whole, dx + here, share if disjoint else vadd(read(whole, dx + here, n), share), n)
+            tap = vadd(tap, vset1(1))
 
 
-cdef inline void backward_channels(const int kind, const bint disjoint, const float* x,
-                                   const float* dy, float* dx, Taps rows, Taps columns,
-                                   Py_ssize_t row_step, Py_ssize_t column_step, Py_ssize_t first,
-                                   Py_ssize_t last, float divisor,
-                                   Py_ssize_t channels) noexcept nogil:
-    """One window for all ``channels``."""
-    cdef Py_ssize_t c = 0
-    while c + VL <= channels:
-        backward_vector(kind, True, disjoint, x + c, dy + c, dx + c, rows, columns, row_step,
-                        column_step, first, last, divisor, VL)
-        c += VL
-    if c < channels:
-        backward_vector(kind, False, disjoint, x + c, dy + c, dx + c, rows, columns, row_step,
-                        column_step, first, last, divisor, channels - c)
+cdef inline void give_windows(const int kind, const bint disjoint, const Attributes* a,
+                              const float* x, const float* dy, float* dx, Py_ssize_t rows,
+                              Py_ssize_t columns, const Window* w, Py_ssize_t windows,
+                              Py_ssize_t channels) noexcept nogil:
+    """``windows`` neighbours in a row, each of rows x columns positions."""
+    cdef Py_ssize_t x_step = a.sw * a.c
+    cdef Py_ssize_t dy_step = a.c
+    cdef Py_ssize_t whole = channels // VL * VL
+    cdef Py_ssize_t _q, c
+    for _q in range(windows):
+        c = 0
+        while c < whole:
+            give(kind, True, disjoint, x + c, dy + c, dx + c, rows, columns, w, VL)
+            c += VL
+        if c < channels:
+            give(kind, False, disjoint, x + c, dy + c, dx + c, rows, columns, w, channels - c)
+        x += x_step
+        dy += dy_step
+        dx += x_step
 
 
 cdef inline void backward_row(const int kind, const bint disjoint, const Attributes* a,
@@ -244,18 +273,28 @@ cdef inline void backward_row(const int kind, const bint disjoint, const Attribu
     """What row ``p`` of the windows gives to the rows low <= h < high of ``dx``."""
     cdef Taps rows = taps_inside(p * a.sh - a.top, a.kh, a.dh, a.h)
     cdef Taps columns
-    cdef Py_ssize_t first = max(low - rows.position + a.dh - 1, 0) // a.dh
-    cdef Py_ssize_t last = min(max(high - rows.position + a.dh - 1, 0) // a.dh, rows.count)
-    cdef Py_ssize_t offset, q
-    cdef float divisor = a.count
-    for q in range(a.q):
+    cdef Py_ssize_t offset, windows
+    cdef Py_ssize_t q = 0
+    cdef Window w
+    w.row_step, w.column_step = a.dh * a.w * a.c, a.dw * a.c
+    w.first = max(low - rows.position + a.dh - 1, 0) // a.dh
+    w.last = max(high - rows.position + a.dh - 1, 0) // a.dh
+    while q < a.q:
+        windows = run_length(a, q)
         columns = taps_inside(q * a.sw - a.left, a.kw, a.dw, a.w)
+        w.count = divisor(a, rows, columns)
         offset = (rows.position * a.w + columns.position) * a.c
-        if a.count == 0:
-            divisor = rows.count * columns.count
-        backward_channels(kind, disjoint, x + offset, dy, dx + offset, rows, columns,
-                          a.dh * a.w * a.c, a.dw * a.c, first, last, divisor, channels)
-        dy += a.c
+        if rows.count == 2 and columns.count == 2:
+            give_windows(kind, disjoint, a, x + offset, dy, dx + offset, 2, 2, &w, windows,
+                         channels)
+        elif rows.count == 3 and columns.count == 3:
+            give_windows(kind, disjoint, a, x + offset, dy, dx + offset, 3, 3, &w, windows,
+                         channels)
+        else:
+            give_windows(kind, disjoint, a, x + offset, dy, dx + offset, rows.count,
+                         columns.count, &w, windows, channels)
+        q += windows
+        dy += windows * a.c
 
 
 cdef inline void clear(const Attributes* a, float* dx, Py_ssize_t low, Py_ssize_t high,
@@ -272,9 +311,9 @@ cdef inline void clear(const Attributes* a, float* dx, Py_ssize_t low, Py_ssize_
 cdef inline void backward_band(const int kind, const Attributes* a, const float* x,
                                const float* dy, float* dx, Py_ssize_t band,
                                Py_ssize_t channels) noexcept nogil:
-    """The rows of ``dx`` from ``band * a.band - a.top`` on, in which ``a.band`` windows begin."""
-    cdef Py_ssize_t low = max(band * a.band - a.top, 0)
-    cdef Py_ssize_t high = min((band + 1) * a.band - a.top, a.h)
+    """The rows of ``dx`` from where the band's first window begins to where the next band does."""
+    cdef Py_ssize_t low = max(band * a.band * a.sh - a.top, 0)
+    cdef Py_ssize_t high = a.h if band == a.bands - 1 else (band + 1) * a.band * a.sh - a.top
     cdef Py_ssize_t above = low + a.top - (a.kh - 1) * a.dh  # where the first window may begin
     cdef Py_ssize_t p
     if high <= low:
@@ -291,13 +330,13 @@ cdef inline void backward_band(const int kind, const Attributes* a, const float*
 cdef inline void backward_run(const int kind, const Attributes* a, const float* x,
                               const float* dy, float* dx, Py_ssize_t begin,
                               Py_ssize_t end) noexcept nogil:
-    cdef Py_ssize_t item, part, image, c
+    cdef Py_ssize_t item, image, c
     for item in range(begin, end):
-        part = item // a.blocks
+        image = item // (a.bands * a.blocks)
         c = item % a.blocks * a.block
-        image = part // a.parts * a.h * a.w * a.c + c
-        backward_band(kind, a, x + image, dy + part // a.parts * a.p * a.q * a.c + c, dx + image,
-                      part % a.parts, min(a.block, a.c - c))
+        backward_band(kind, a, x + image * a.h * a.w * a.c + c, dy + image * a.p * a.q * a.c + c,
+                      dx + image * a.h * a.w * a.c + c, item // a.blocks % a.bands,
+                      min(a.block, a.c - c))
 
 
 cdef void max_backward_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
@@ -316,18 +355,6 @@ cdef void average_backward_run(const Step* step, char** buffers, Py_ssize_t begi
 
 # ---- offers --------------------------------------------------------------------------------------
 
-cdef enum:
-    FEW_ITEMS = 16  # with fewer, channels are split as well
-    BAND_BYTES = 65536
-
-
-cdef Py_ssize_t windows_in_band(const Attributes* a):
-    """Rows of windows that begin in a band; those of its neighbours that reach into it add a quarter."""
-    cdef Py_ssize_t reach = max((a.kh - 1) * a.dh + 1 - a.sh, 0)
-    cdef Py_ssize_t cached = BAND_BYTES // max(4 * a.sh * a.w * a.c, 1)
-    return min(max(1, cached, 4 * (reach + a.sh - 1) // a.sh), max(1, a.p))
-
-
 cdef Attributes describe(x_shape, window, bint count_padding) except *:
     cdef Attributes a
     a.n, a.h, a.w, a.c = x_shape
@@ -336,47 +363,57 @@ cdef Attributes describe(x_shape, window, bint count_padding) except *:
     a.sh, a.sw = window.strides
     a.dh, a.dw = window.dilation
     (a.top, _), (a.left, _) = window.pads((a.h, a.w))
+    a.inner = min((a.left + a.sw - 1) // a.sw, a.q)
+    a.outer = (a.w + a.left - (a.kw - 1) * a.dw - 1 + a.sw) // a.sw
+    a.outer = max(min(a.outer, a.q), a.inner)
     a.count = a.kh * a.kw if count_padding else 0
     a.disjoint = (a.kh - 1) * a.dh < a.sh and (a.kw - 1) * a.dw < a.sw
     a.cover = (a.p * a.kh - a.top >= a.h and a.q * a.kw - a.left >= a.w and a.sh <= a.kh
                and a.sw <= a.kw and a.dh == a.dw == 1)
-    a.band = a.sh * windows_in_band(&a)
-    a.parts = a.blocks = a.block = 0
+    a.band = a.bands = a.block = a.blocks = 0
     return a
 
 
-cdef object offer(str name, Run run, Attributes* a, Py_ssize_t parts):
-    """Split an image into ``parts`` and, where that makes few items, into blocks of channels."""
-    a.parts, a.block = parts, max(a.c, 1)
-    if a.n * parts < FEW_ITEMS:
-        a.block = WIDE * VL if a.n * parts * a.c >= FEW_ITEMS * WIDE * VL else VL
+cdef object offer(str name, Run run, Attributes* a, Py_ssize_t shared):
+    """Split the windows into items; each item has ``shared`` rows of windows in common with others.
+
+    An item is about ITEM_BYTES of x, and four times what is done twice. Where that makes few items,
+    channels are split as well.
+    """
+    cdef Py_ssize_t rows = ITEM_BYTES // max(4 * a.sh * a.w * a.c, 1)
+    a.band = max(min(max(rows, 4 * shared), a.p), 1)
+    a.bands = (a.p + a.band - 1) // a.band
+    a.block = max(a.c, 1)
+    if a.n * a.bands < FEW_ITEMS:
+        a.block = WIDE * VL if a.n * a.bands * a.c >= FEW_ITEMS * WIDE * VL else VL
     a.blocks = (a.c + a.block - 1) // a.block
-    return kernel(name, run, a.n * parts * a.blocks, 0, a, sizeof(a[0]))
+    return kernel(name, run, a.n * a.bands * a.blocks, 0, a, sizeof(a[0]))
 
 
-cdef Py_ssize_t bands(const Attributes* a):
-    return (a.h + a.top + a.band - 1) // a.band
+cdef Py_ssize_t overlap(const Attributes* a):
+    """Rows of windows that begin in one band and reach into the next."""
+    return max((a.kh - 1) * a.dh, 0) // a.sh
 
 
 def max_forward(x_shape, window):
     """x -> y, the maximum of every window; NaN where there is one in it"""
     cdef Attributes a = describe(x_shape, window, False)
-    return offer("max_pool2d", max_run, &a, a.p)
+    return offer("max_pool2d", max_run, &a, 0)
 
 
 def average_forward(x_shape, window, count_padding):
     """x -> y, the mean of every window"""
     cdef Attributes a = describe(x_shape, window, count_padding)
-    return offer("average_pool2d", average_run, &a, a.p)
+    return offer("average_pool2d", average_run, &a, 0)
 
 
 def max_backward(x_shape, window):
     """x, dy -> dx: each window's dy goes to its first maximum in row order, or its first NaN"""
     cdef Attributes a = describe(x_shape, window, False)
-    return offer("max_pool2d_backward", max_backward_run, &a, bands(&a))
+    return offer("max_pool2d_backward", max_backward_run, &a, overlap(&a))
 
 
 def average_backward(x_shape, window, count_padding):
     """dy -> dx: each window's dy is shared out evenly among its positions"""
     cdef Attributes a = describe(x_shape, window, count_padding)
-    return offer("average_pool2d_backward", average_backward_run, &a, bands(&a))
+    return offer("average_pool2d_backward", average_backward_run, &a, overlap(&a))
