@@ -2,13 +2,13 @@
 
     y[n,p,q,c] = max or mean over i, j of x[n, p*sh - top + i*dh, q*sw - left + j*dw, c]
 
-Positions outside the image take no part. Every window must hold a position inside it. Nothing aliases,
-nothing need be padded. A global pool is a window as large as the image.
+Positions outside the image take no part. Every window must hold a position inside it. Nothing
+aliases, nothing need be padded. A global pool is a window as large as the image.
 
 Forward, an item is a band of rows of windows and a block of channels. Backward, it is the rows of
-``dx`` from where one band of windows begins to where the next does, and a block of channels. It goes
-through every window that touches these rows, in row order, and writes no others, so each element of
-``dx`` is the same sum however the work is split.
+``dx`` from where one band of windows begins to where the next does, and a block of channels. It
+goes through every window that touches these rows, in row order, and writes no others, so each
+element of ``dx`` is the same sum however the work is split.
 """
 
 from libc.math cimport INFINITY
@@ -84,7 +84,7 @@ cdef inline vf combine(const int kind, vf a, vf b) noexcept nogil:
 cdef inline void reduce(const int kind, const int vectors, const bint whole, const float* x,
                         Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t row_step,
                         Py_ssize_t column_step, float count, float* y, Py_ssize_t n) noexcept nogil:
-    """y[vectors * VL] = max or mean of x over rows x columns; each row on its own, then all rows."""
+    """y[vectors * VL] = max or mean of x over rows x columns, each row on its own first."""
     cdef vf total[WIDE]
     cdef vf row[WIDE]
     cdef const float* tap
@@ -242,7 +242,9 @@ cdef inline void give(const int kind, const bint whole, const bint disjoint, con
         for j in range(columns):
             share = vselect_eq(best, tap, all, vzero()) if kind == MAXIMUM else all
             here = i * w.row_step + j * w.column_step
-            write(whole, dx + here, share if disjoint else vadd(read(whole, dx + here, n), share), n)
+            if not disjoint:
+                share = vadd(read(whole, dx + here, n), share)
+            write(whole, dx + here, share, n)
             tap = vadd(tap, vset1(1))
 
 

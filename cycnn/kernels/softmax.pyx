@@ -1,7 +1,7 @@
 """Softmax over rows of k numbers, and the cross-entropy of rows against integer labels.
 
-Rows are contiguous: x[rows, k]. An item is a block of rows of about BLOCK floats. A row is reduced in an
-order that depends on k alone; a NaN or +inf in a row makes the whole row NaN.
+Rows are contiguous: x[rows, k]. An item is a block of rows of about BLOCK floats. A row is reduced
+in an order that depends on k alone; a NaN or +inf in a row makes the whole row NaN.
 """
 
 from libc.math cimport INFINITY, NAN, log
