@@ -1,8 +1,8 @@
 """Dropout: a random mask from a counter, so that any number of threads draws the same numbers.
 
 Whether element i is kept depends on (seed, step, stream, i) alone. They give two 32-bit keys, see
-`keys`; the low 32 bits of i and the keys go through an integer hash, see `draw`, 31 bits of which are
-compared with the rate. An item is a block of BLOCK consecutive floats.
+`keys`; the low 32 bits of i and the keys go through an integer hash, see `draw`, 31 bits of which
+are compared with the rate. An item is a block of BLOCK consecutive floats.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -39,8 +39,8 @@ cdef inline uint64_t keys(const uint64_t* seed, uint64_t stream, uint64_t high) 
 cdef inline vu draw(uint32_t i, uint32_t key0, uint32_t key1) noexcept nogil:
     """31 random bits for each of the elements i, ..., i + VL - 1.
 
-    The integer hash triple32 (C. Wellons, "Prospecting for hash functions", 2018), offset by one key
-    at its start and by the other after its first round.
+    The integer hash triple32 (C. Wellons, "Prospecting for hash functions", 2018), offset by one
+    key at its start and by the other after its first round.
     """
     cdef vu x = vu_count(i + key0)
     x = vu_mul(vu_xor(x, vu_shift_right(x, 17)), vu_set1(0xED5AD4BB))
