@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from functools import cache
 
 import pytest
@@ -9,9 +11,23 @@ import pytest
 import oracle
 import runner
 from cases import CASES
+from cycnn import ops
+from cycnn.ops.base import Op
 
 grid = pytest.mark.parametrize("case", CASES, ids=str)
 tiers = pytest.mark.parametrize("tier", runner.TIERS)
+
+
+def test_every_op_is_on_the_grid():
+    modules = [
+        importlib.import_module(f"cycnn.ops.{m.name}") for m in pkgutil.iter_modules(ops.__path__)
+    ]
+    public = [getattr(module, name) for module in modules for name in module.__all__]
+    names = {
+        c.__name__ for c in public if isinstance(c, type) and issubclass(c, Op) and c is not Op
+    }
+    assert names == {case.op.name for case in CASES}
+    assert names == {*oracle.ORACLE}
 
 
 @cache

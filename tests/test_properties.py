@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cases import CONVOLUTIONS, seed, window
+from cycnn.geometry import ReceptiveField
 from cycnn.ops.conv import Conv2D, Conv2DBackwardData
 from cycnn.ops.dense import Dense
 from cycnn.ops.dropout import Dropout
@@ -118,6 +119,36 @@ def test_local_pooling_is_invariant_to_small_shifts():
     pool = MaxPool2D(window(2, 2))
     assert np.array_equal(run(pool, [image])[0], run(pool, [np.roll(image, 1, axis=2)])[0])
     assert not np.array_equal(run(pool, [image])[0], run(pool, [np.roll(image, 2, axis=2)])[0])
+
+
+# ---- receptive field -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [
+        [window(3), window(3)],
+        [window(5, 2, "same"), window(3, 1, "same", 2)],
+        [window(3, 2), window((1, 3), 1, 0, 3), window(2, 2)],
+    ],
+    ids=str,
+)
+def test_receptive_field_is_where_the_gradient_arrives(stack):
+    """The input gradient of one output pixel is nonzero in the field and nowhere else."""
+    sizes, field = [(31, 30)], ReceptiveField()
+    for sliding in stack:
+        field = field.through(sliding, sizes[-1])
+        sizes.append(sliding.output(sizes[-1]))
+    middle = tuple(n // 2 for n in sizes[-1])
+    gradient = np.zeros((1, *sizes.pop(), 1), np.float32)
+    gradient[0, *middle] = 1
+    for sliding, size in zip(reversed(stack), reversed(sizes), strict=True):
+        ones_like = np.ones((*sliding.kernel, 1, 1), np.float32)
+        (gradient,) = run(Conv2DBackwardData(sliding, 1, (1, *size, 1)), [gradient, ones_like])
+    for axis, reached in enumerate(np.nonzero(gradient[0, :, :, 0])):
+        assert reached.max() - reached.min() + 1 == field.size[axis]
+        centre = field.start[axis] + middle[axis] * field.jump[axis]
+        assert (reached.max() + reached.min()) / 2 == centre
 
 
 # ---- convolutions that equal each other ----------------------------------------------------------
