@@ -49,7 +49,7 @@ def show_config() -> None:
     for pool in config["thread_pools"]:
         lines[f"{pool['name']} pool"] = f"{pool['threads']} threads, {pool['path']}"
     for name, value in lines.items():
-        print(f"{name + ':':16}{value}")
+        print(f"{name + ':':21} {value}")
 
 
 def _pool(info: dict) -> dict[str, object]:

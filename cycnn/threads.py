@@ -162,8 +162,8 @@ def cpu_quota(root: str | os.PathLike = "/") -> float | None:
 def _group_folders(root: Path) -> Iterator[Path]:
     mounts = root / "sys/fs/cgroup"
     for line in _text(root / "proc/self/cgroup").splitlines():
-        controllers, _, path = line.partition(":")[2].partition(":")
-        if controllers == "":
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if line.startswith("0::"):
             places = [mounts, mounts / "unified"]
         elif "cpu" in controllers.split(","):
             places = [mounts / "cpu", mounts / controllers]
