@@ -136,6 +136,12 @@ class Correlation:
         outputs = self.rows.out_size * self.columns.out_size * self.y_channels
         return 2 * outputs * self.taps * self.depth // self.phases if self.phases else 0
 
+    def vectors(self, length: int) -> int:
+        """Multiply-adds of vectors of ``length`` floats of y, for one image by direct convolution."""
+        outputs = self.rows.out_size * self.columns.out_size
+        taps = math.ceil(self.taps / max(self.phases, 1))
+        return outputs * taps * self.depth * math.ceil(self.filters / length)
+
     def pack(self, target: Target, w: Buffer, nv: int, reverse: bool = False) -> Buffer:
         """Emit the packing of w; it depends on no size of an image, so that plans share it."""
         pack = target.kernels.pack
@@ -157,7 +163,7 @@ class Candidate(NamedTuple):
     """An algorithm: its family (what users ask for), where it applies, and how to emit it."""
 
     family: str
-    suits: Callable[[Correlation], bool]
+    suits: Callable[[Correlation, Target], bool]
     emit: Callable[[Correlation, Target, Reads, Buffer], None]
 
 
@@ -166,7 +172,7 @@ def lower_correlation(
 ) -> None:
     """Emit the first candidate that suits; ``reads`` are the buffers of x, w and b."""
     for candidate in CANDIDATES:
-        if algorithm in ("auto", candidate.family) and candidate.suits(c):
+        if algorithm in ("auto", candidate.family) and candidate.suits(c, target):
             candidate.emit(c, target, reads, y)
             return
 
@@ -174,7 +180,7 @@ def lower_correlation(
 # ---- 1x1 windows: a matrix product over all pixels -----------------------------------------------
 
 
-def _is_pointwise(c: Correlation) -> bool:
+def _is_pointwise(c: Correlation, target: Target) -> bool:
     axes = (c.rows, c.columns)
     return c.groups == 1 and all(
         a.window == 1 and a.in_step == a.out_step == 1 and a.evenly == (0, 1)
@@ -199,7 +205,7 @@ def _emit_pointwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> 
 # ---- one window per channel ----------------------------------------------------------------------
 
 
-def _is_depthwise(c: Correlation) -> bool:
+def _is_depthwise(c: Correlation, target: Target) -> bool:
     return c.groups > 1 and c.depth == c.filters == 1
 
 
@@ -215,6 +221,36 @@ def _emit_depthwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> 
     target.emit(kernel, list(reads), [y])
 
 
+# ---- a gradient for few channels: one product over all taps, then sums of its columns --------------
+
+
+def _is_worth_scattering(c: Correlation, target: Target) -> bool:
+    """Whether vectors are so much fuller in the product that the sums are paid for."""
+    vector, pixels = target.kernels.pack.VECTOR, c.rows.in_size * c.columns.in_size
+    product = pixels * c.depth * math.ceil(c.taps * c.filters / vector)
+    sums = 2 * pixels * c.taps * math.ceil(c.filters / vector)
+    return c.transposed and c.groups == 1 and product + sums < 0.7 * c.vectors(vector)
+
+
+def _emit_scatter(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+    pack, (dy, w, _) = target.kernels.pack, reads
+    columns = c.taps * c.filters
+    nv = pack.panel_vectors(columns)
+    packed = target.temporary(pack.panel_bytes(columns, c.depth, nv))
+    step = pack.columns((1, columns, c.depth), nv)
+    target.emit(step, [w], [packed], cost=Cost(0, 8 * columns * c.depth))
+    kernel = target.kernels.conv_scatter.spread(
+        c.images,
+        c.y_channels,
+        c.x_channels,
+        c.rows,
+        c.columns,
+        nv,
+        bands=max(1, c.rows.out_size // (8 * c.rows.window)),
+    )
+    target.emit(kernel, [dy, packed], [y])
+
+
 # ---- few channels: rows of the window in one piece -----------------------------------------------
 
 THIN_CHANNELS = 32
@@ -222,7 +258,7 @@ THIN_BYTES = 32768  # of padded rows, so that they stay in the first-level cache
 THIN_FLOPS = 1e6  # of an item, at least
 
 
-def _is_thin(c: Correlation) -> bool:
+def _is_thin(c: Correlation, target: Target) -> bool:
     columns = c.columns.evenly
     return (
         c.groups == 1
@@ -295,6 +331,7 @@ def _prefer_panels(c: Correlation) -> bool:
 CANDIDATES = (
     Candidate("direct", _is_pointwise, _emit_pointwise),
     Candidate("direct", _is_depthwise, _emit_depthwise),
+    Candidate("direct", _is_worth_scattering, _emit_scatter),
     Candidate("direct", _is_thin, _emit_thin),
-    Candidate("direct", lambda c: True, _emit_direct),
+    Candidate("direct", lambda c, target: True, _emit_direct),
 )
