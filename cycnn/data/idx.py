@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import DataFileError
 
-__all__ = ["load_mnist", "read_idx"]
+__all__ = ["MNIST_NAME", "load_mnist", "read_idx"]
 
 Split = tuple[np.ndarray, np.ndarray]
 
