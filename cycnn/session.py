@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Inference", "Session"]
 
 PURPOSES = ("latency", "throughput")
+SHAPES_REMEMBERED = 8  # for which a session's call goes straight to the program
 Shapes = tuple[tuple[int, ...], ...]
 
 
@@ -166,6 +167,7 @@ class Session:
         self._threads = None if threads is None else thread_budget.check(threads)
         self._inference = model.inference(optimize_for)
         self._single = len(model.outputs) == 1
+        self._recent: dict[tuple[int, ...], Program] = {}
         self.class_names = model.class_names
         self.input_scaling = model.input_scaling
 
@@ -175,12 +177,27 @@ class Session:
         Takes one array for each input, of shape (batch, ...). Float32 in C order is read in place,
         anything else numeric is converted once. Raises `ShapeError`, `DTypeError` or `ArgumentError`.
         """
+        threads = thread_budget.resolve(self._threads)
+        if len(x) == 1:
+            program = self._recent.get(getattr(x[0], "shape", None))
+            if program is not None and program.takes(x[0]):
+                return program.call(x[0], threads)
+        return self._run(x, threads)
+
+    def _run(self, x: tuple, threads: int) -> np.ndarray | list[np.ndarray]:
+        """`run` for a shape that is new or an array that has to be checked and converted."""
         if not x:
             raise ArgumentError("`x`: run takes one array for each input. Received: nothing.")
-        threads = self._threads or thread_budget.get_num_threads()
         arrays = as_inputs(list(x) if len(x) > 1 else x[0], self._inference.specs)
         outputs = self._inference.run(arrays, threads)
+        if len(x) == 1 and len(arrays[0]):
+            self._remember(arrays[0].shape)
         return outputs[0] if self._single else outputs
+
+    def _remember(self, shape: tuple[int, ...]) -> None:
+        # a new dict each time: a reader in another thread keeps a whole one
+        recent = {**self._recent, shape: self._inference.programs([(shape,)])[(shape,)]}
+        self._recent = dict(list(recent.items())[-SHAPES_REMEMBERED:])
 
     def plan(self, *shapes: tuple[int, ...]) -> Plan:
         """The plan for inputs of these shapes, batch included."""
