@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from .errors import ArgumentError
 
 __all__ = ["INITIALIZERS", "get"]
 
-Initializer = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
+Initializer: TypeAlias = "Callable[[tuple[int, ...], np.random.Generator], np.ndarray]"
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
