@@ -24,8 +24,10 @@ cdef struct Attributes:     # followed by the axes
     Py_ssize_t depth        # channels of x in a group
     Py_ssize_t columns      # channels of y in a group
     Py_ssize_t taps
+    Py_ssize_t whole_rows       # whether blocks and tiles are cut between rows, not anywhere
     Py_ssize_t pixel_blocks     # of a phase
     Py_ssize_t most_pixels      # in a block
+    Py_ssize_t most_tiles       # in a block
     Py_ssize_t panels           # of a group
     Py_ssize_t panel_blocks     # of a group
     Py_ssize_t panels_first     # whether consecutive items share a block of panels
@@ -37,6 +39,7 @@ cdef struct Work:
     const Phase* row_phase
     const Phase* column_phase
     Py_ssize_t tiles
+    int* first              # pixel of each tile, and of the end
     int* tap_count          # of each tile
     int* tap                # [tile][taps]
 
@@ -53,14 +56,10 @@ cdef void tile_1(int mr, const Tile* t) noexcept nogil:
     tile_of_height(mr, 1, True, t)
 
 
-cdef Py_ssize_t most_tiles(const Attributes* a) noexcept nogil:
-    return (a.most_pixels + tile_rows(a.nv) - 1) // tile_rows(a.nv)
-
-
 cdef Py_ssize_t scratch_bytes(const Attributes* a) noexcept nogil:
     cdef Py_ssize_t pointers = (a.taps + 1) * a.most_pixels
     return (pointers * sizeof(void*) + a.groups * a.depth * sizeof(float)
-            + most_tiles(a) * (a.taps + 1) * sizeof(int))
+            + ((a.taps + 2) * a.most_tiles + 1) * sizeof(int))
 
 
 cdef void lay_out(const Attributes* a, Work* work, char* scratch) noexcept nogil:
@@ -69,14 +68,20 @@ cdef void lay_out(const Attributes* a, Work* work, char* scratch) noexcept nogil
     work.pixels.rows = <const float**> scratch
     work.pixels.y = <float**> scratch + a.taps * a.most_pixels
     work.tap = <int*> (work.pixels.y + a.most_pixels)
-    work.tap_count = work.tap + most_tiles(a) * a.taps
-    work.pixels.zero = <const float*> (work.tap_count + most_tiles(a))
+    work.tap_count = work.tap + a.most_tiles * a.taps
+    work.first = work.tap_count + a.most_tiles
+    work.pixels.zero = <const float*> (work.first + a.most_tiles + 1)
     memset(<void*> work.pixels.zero, 0, a.groups * a.depth * sizeof(float))
 
 
-cdef Py_ssize_t tile_start(const Work* work, Py_ssize_t i) noexcept nogil:
-    """First pixel of tile i: heights differ by one at most."""
-    return work.pixels.count * i // work.tiles
+cdef void cut(Work* work, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t height) noexcept nogil:
+    """Cut ``rows`` rows of ``width`` pixels into tiles, those of a row nearly equal."""
+    cdef Py_ssize_t tiles = (width + height - 1) // height, i, j
+    work.tiles = rows * tiles
+    for i in range(rows):
+        for j in range(tiles):
+            work.first[i * tiles + j] = <int> (i * width + width * j // tiles)
+    work.first[work.tiles] = <int> (rows * width)
 
 
 cdef void prepare(const Attributes* a, Work* work, Py_ssize_t spatial, const float* x,
@@ -87,18 +92,23 @@ cdef void prepare(const Attributes* a, Work* work, Py_ssize_t spatial, const flo
     cdef Py_ssize_t block = spatial % a.pixel_blocks
     cdef Py_ssize_t phase = spatial // a.pixel_blocks % (rows.phases * columns.phases)
     cdef Py_ssize_t image = spatial // a.pixel_blocks // (rows.phases * columns.phases)
-    cdef Py_ssize_t c = a.groups * a.depth, k = a.groups * a.columns, i, n, start
+    cdef Py_ssize_t c = a.groups * a.depth, k = a.groups * a.columns, begin, i
     cdef const Phase* pr = phase_of(rows, phase // columns.phases)
     cdef const Phase* pc = phase_of(columns, phase % columns.phases)
-    n = pr.count * pc.count
-    locate(&work.pixels, rows, columns, pr, pc, n * block // a.pixel_blocks,
-           n * (block + 1) // a.pixel_blocks, x + image * rows.in_size * columns.in_size * c, c,
+    cdef Py_ssize_t width = pc.count if a.whole_rows else 1
+    cdef Py_ssize_t n = pr.count * pc.count // width
+    begin, n = n * block // a.pixel_blocks, n * (block + 1) // a.pixel_blocks
+    n -= begin
+    locate(&work.pixels, rows, columns, pr, pc, begin * width, (begin + n) * width,
+           x + image * rows.in_size * columns.in_size * c, c,
            y + image * rows.out_size * columns.out_size * k, k)
-    work.tiles = (work.pixels.count + tile_rows(a.nv) - 1) // tile_rows(a.nv)
+    if a.whole_rows:
+        cut(work, n, width, tile_rows(a.nv))
+    else:
+        cut(work, 1, n, tile_rows(a.nv))
     for i in range(work.tiles):
-        start = tile_start(work, i)
-        work.tap_count[i] = needed_taps(&work.pixels, rows, columns, pr, pc, start,
-                                        tile_start(work, i + 1) - start, work.tap + i * a.taps)
+        work.tap_count[i] = needed_taps(&work.pixels, rows, columns, pr, pc, work.first[i],
+                                        work.first[i + 1] - work.first[i], work.tap + i * a.taps)
 
 
 cdef void multiply(const Attributes* a, const Work* work, const float* panels, const float* b,
@@ -116,8 +126,8 @@ cdef void multiply(const Attributes* a, const Work* work, const float* panels, c
         t.y_offset = group * a.columns + p * width
         t.columns = min(width, a.columns - p * width)
         for i in range(work.tiles):
-            m = tile_start(work, i)
-            mr = <int> (tile_start(work, i + 1) - m)
+            m = work.first[i]
+            mr = work.first[i + 1] - work.first[i]
             t.taps, t.tap = work.tap_count[i], work.tap + i * a.taps
             t.rows, t.y_rows = work.pixels.rows + m, work.pixels.y + m
             if a.nv == 4:
@@ -151,7 +161,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
 
 
 def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_blocks, panel_blocks,
-             panels_first=False, activation=0):
+             whole_rows=False, panels_first=False, activation=0):
     """x (N, H, W, channels), panels of w, b (filters) or absent -> y (N, P, Q, filters)
 
     ``rows`` and ``columns`` are the `Axis` of each spatial axis.
@@ -160,11 +170,19 @@ def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_bl
     a.images, a.groups, a.nv, a.activation = images, groups, nv, activation
     a.depth, a.columns, a.taps = channels // groups, filters // groups, rows.window * columns.window
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
-    most = max([p[1] for p in rows.phases], default=0) * max([p[1] for p in columns.phases], default=0)
     a.pixel_blocks, a.panel_blocks, a.panels_first = pixel_blocks, panel_blocks, panels_first
-    a.most_pixels = (most + a.pixel_blocks - 1) // a.pixel_blocks
+    a.whole_rows = whole_rows
+    cdef Py_ssize_t height = tile_rows(a.nv)
+    cdef Py_ssize_t most_rows = max([p[1] for p in rows.phases], default=0)
+    cdef Py_ssize_t width = max([p[1] for p in columns.phases], default=0)
+    if whole_rows:
+        most_rows = (most_rows + a.pixel_blocks - 1) // a.pixel_blocks
+    else:
+        most_rows, width = 1, (most_rows * width + a.pixel_blocks - 1) // a.pixel_blocks
+    a.most_pixels = most_rows * width
+    a.most_tiles = most_rows * ((width + height - 1) // height)
     items = (a.images * len(rows.phases) * len(columns.phases) * a.pixel_blocks * a.groups
-             * a.panel_blocks) if a.columns and most else 0
+             * a.panel_blocks) if a.columns and a.most_pixels else 0
     header = (<const char*> &a)[:sizeof(a)]
     attributes = header + axis_bytes(rows) + axis_bytes(columns)
     return kernel("conv_direct", run, items, scratch_bytes(&a), <const char*> attributes,

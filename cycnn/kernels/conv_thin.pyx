@@ -65,7 +65,8 @@ cdef void multiply(const Attributes* a, const float* x, Py_ssize_t x_width, cons
     """Output rows 0 to ``rows`` from the image row and column where their first tap reads."""
     cdef Tile t
     cdef Py_ssize_t height = tile_rows(a.nv), wide = a.nv * VL, row = x_width * a.channels
-    cdef Py_ssize_t tiles = (a.out_width + height - 1) // height, i, p, q, panel
+    cdef Py_ssize_t tiles = (a.out_width + height - 1) // height
+    cdef Py_ssize_t low = a.out_width // tiles, taller = a.out_width % tiles, i, p, panel
     cdef int mr
     t.taps, t.tap, t.depth = a.kh, NULL, a.kw * a.channels
     t.tap_step, t.row_step = a.row_dilation * row, a.column_step * a.channels
@@ -76,17 +77,18 @@ cdef void multiply(const Attributes* a, const float* x, Py_ssize_t x_width, cons
             t.bias = b + panel * wide
         t.columns = min(wide, a.filters - panel * wide)
         for p in range(rows):
+            t.a = x + p * a.row_step * row
+            t.y = y + p * a.out_width * a.filters + panel * wide
             for i in range(tiles):
-                q = a.out_width * i // tiles
-                mr = <int> (a.out_width * (i + 1) // tiles - q)
-                t.a = x + p * a.row_step * row + q * t.row_step
-                t.y = y + (p * a.out_width + q) * a.filters + panel * wide
+                mr = <int> (low + (i < taller))
                 if a.nv == 4:
                     tile_4(mr, &t)
                 elif a.nv == 2:
                     tile_2(mr, &t)
                 else:
                     tile_1(mr, &t)
+                t.a += mr * t.row_step
+                t.y += mr * a.filters
 
 
 cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,

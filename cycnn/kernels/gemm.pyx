@@ -39,7 +39,8 @@ cdef void multiply(const Attributes* a, const float* x, const float* panels, con
     """Rows ``row`` to ``stop`` times panels ``panel`` to ``last``, in tiles of nearly equal height."""
     cdef Tile t
     cdef Py_ssize_t height = tile_rows(a.nv), width = a.nv * VL
-    cdef Py_ssize_t tiles = (stop - row + height - 1) // height, i, m, mr, p
+    cdef Py_ssize_t tiles = (stop - row + height - 1) // height
+    cdef Py_ssize_t low = (stop - row) // tiles, taller = (stop - row) % tiles, i, mr, p
     t.taps, t.tap, t.depth, t.row_step = 1, NULL, a.depth, a.depth
     t.activation, t.y_step, t.bias = a.activation, a.columns, NULL
     for p in range(panel, last):
@@ -47,17 +48,18 @@ cdef void multiply(const Attributes* a, const float* x, const float* panels, con
         if b != NULL:
             t.bias = b + p * width
         t.columns = min(width, a.columns - p * width)
+        t.a = x + row * a.depth
+        t.y = y + row * a.columns + p * width
         for i in range(tiles):
-            m = row + (stop - row) * i // tiles
-            mr = row + (stop - row) * (i + 1) // tiles - m
-            t.a = x + m * a.depth
-            t.y = y + m * a.columns + p * width
+            mr = low + (i < taller)
             if a.nv == 4:
                 tile_4(<int> mr, &t)
             elif a.nv == 2:
                 tile_2(<int> mr, &t)
             else:
                 tile_1(<int> mr, &t)
+            t.a += mr * a.depth
+            t.y += mr * a.columns
 
 
 cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,

@@ -29,12 +29,12 @@ VECTOR = VL
 SHARE = {4: 1.0, 2: 0.98, 1: 0.85} if MR4 >= 6 else {2: 1.0, 1: 0.9}
 
 
-def panel_vectors(columns):
-    """Vectors in a panel row: the width that wastes the least on ``columns`` columns."""
+def panel_vectors(columns, widest=4):
+    """Vectors in a panel row, ``widest`` at most: what wastes the least on ``columns`` columns."""
     def share(nv):
         width = nv * VL
         return SHARE[nv] * columns / ((columns + width - 1) // width * width)
-    return max(SHARE, key=share)
+    return max((nv for nv in SHARE if nv <= widest), key=share)
 
 
 def tile_height(nv):
@@ -61,13 +61,13 @@ cdef void rows_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_
     cdef float* panels = <float*> buffers[step.operand[1]]
     cdef const float* w
     cdef float* to
-    cdef Py_ssize_t item, i, first, n
+    cdef Py_ssize_t item, _i, first, n
     for item in range(begin, end):
         first = item // a.taps % a.panels * a.width
         n = min(a.width, a.columns - first)
         w = source(a, <const float*> buffers[step.operand[0]], item) + first
         to = panels + item * a.depth * a.width
-        for i in range(a.depth):
+        for _i in range(a.depth):
             memcpy(to, w, n * sizeof(float))
             if n < a.width:
                 memset(to + n, 0, (a.width - n) * sizeof(float))

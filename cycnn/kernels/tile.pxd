@@ -60,7 +60,10 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const Tile*
     cdef Py_ssize_t depth = t.depth, step = t.row_step, u, tap, _c
     cdef int i, j
     for j in range(nv):
-        x = vzero() if t.bias == NULL else vload_part(t.bias + j * VL, lanes(t.columns, j))
+        x = vzero()
+        if t.bias != NULL:
+            x = (vload(t.bias + j * VL) if t.columns >= nv * VL
+                 else vload_part(t.bias + j * VL, lanes(t.columns, j)))
         for i in range(mr):
             acc[i * nv + j] = x
     for u in range(t.taps):

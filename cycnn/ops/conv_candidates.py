@@ -298,12 +298,17 @@ def _emit_thin(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
 # ---- everything else: a table of pointers --------------------------------------------------------
 
 
+# Deep layers have small images, where tiles that stay in a row leave out much padding: tiles are then
+# tall and narrow. The choice is by channels alone, so that images of all sizes share packed weights.
+DEEP = 256
+
+
 def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
     pack = target.kernels.pack
-    nv = pack.panel_vectors(c.filters)
-    panels = math.ceil(c.filters / (nv * pack.VECTOR))
+    nv = pack.panel_vectors(c.filters, widest=2 if c.depth >= DEEP else 4)
+    height, panels = pack.tile_height(nv), math.ceil(c.filters / (nv * pack.VECTOR))
     work = c.flops / c.groups
-    pixel_blocks, panel_blocks = cut(c.pixels, panels, pack.tile_height(nv), work)
+    pixel_blocks, panel_blocks = cut(c.pixels, panels, height, work)
     kernel = target.kernels.conv_direct.convolve(
         c.images,
         c.x_channels,
@@ -314,11 +319,21 @@ def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         groups=c.groups,
         pixel_blocks=pixel_blocks,
         panel_blocks=panel_blocks,
+        whole_rows=_cut_by_rows(c, nv, height),
         panels_first=_prefer_panels(c),
         activation=c.activation,
     )
     x, w, b = reads
     target.emit(kernel, [x, c.pack(target, w, nv), b], [y])
+
+
+def _cut_by_rows(c: Correlation, nv: int, height: int) -> bool:
+    """Whether tiles that stay in a row are tall enough: nearly full, or accumulators for every cycle
+    of a multiply-add's latency and four rows to each load of the panel."""
+    width = max((count for _, count, _ in c.columns.phases), default=1)
+    tiles = math.ceil(width / height)
+    shortest = width // tiles
+    return width >= 0.9 * height * tiles or (shortest >= 4 and shortest * nv >= 14)
 
 
 def _prefer_panels(c: Correlation) -> bool:
