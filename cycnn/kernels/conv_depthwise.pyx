@@ -1,9 +1,11 @@
 """Depthwise convolution, one window per channel, over NHWC pixels, and its gradient for the data.
 
-    y[n, p, q, c] = activation(b[c] + sum over taps r, s of x[n, row(p, r), col(q, s), c] * w[r, s, c])
+    y[n, p, q, c] = activation(b[c] + sum over taps r, s of
+                               x[n, row(p, r), col(q, s), c] * w[r, s, c])
 
-with row() and col() those of the phases of an axis, see grid.pxd. Channels are the lanes of the vectors;
-padding is a pointer to a row of zeros. w is read as it is, b may be absent, x and y must not overlap.
+with row() and col() those of the phases of an axis, see grid.pxd. Channels are the lanes of the
+vectors; padding is a pointer to a row of zeros. w is read as it is, b may be absent, x and y must
+not overlap.
 
 An item is a run of pixels of one phase of one image.
 """
@@ -29,10 +31,10 @@ cdef struct Attributes:     # followed by the axes
     int activation
 
 
-cdef inline void window_sums(const int n, const bint part, const Attributes* a, const Pixels* pixels,
-                             Py_ssize_t first, const int* tap, int taps, Py_ssize_t c,
-                             const float* w, const float* b) noexcept nogil:
-    """The channels from c on, a vector (or in part what is left), of ``n`` pixels from ``first`` on."""
+cdef inline void window_sums(const int n, const bint part, const Attributes* a,
+                             const Pixels* pixels, Py_ssize_t first, const int* tap, int taps,
+                             Py_ssize_t c, const float* w, const float* b) noexcept nogil:
+    """Channels from c on, a vector (or in part what is left), of ``n`` pixels from ``first`` on."""
     cdef vf acc[GROUP]
     cdef vf v
     cdef const float** rows
@@ -58,8 +60,8 @@ cdef inline void window_sums(const int n, const bint part, const Attributes* a, 
             vstore(pixels.y[first + i] + c, acc[i])
 
 
-cdef inline void all_channels(const int n, const Attributes* a, const Pixels* pixels, Py_ssize_t first,
-                              const int* tap, int taps, const float* w,
+cdef inline void all_channels(const int n, const Attributes* a, const Pixels* pixels,
+                              Py_ssize_t first, const int* tap, int taps, const float* w,
                               const float* b) noexcept nogil:
     cdef Py_ssize_t c = 0
     while c + VL <= a.channels:
@@ -80,6 +82,8 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef const Phase* pc
     cdef Py_ssize_t phases = rows.phases * columns.phases, c = a.channels
     cdef Py_ssize_t item, image, phase, block, n, i
+    cdef const float* x
+    cdef float* y
     cdef int taps
     cdef Pixels pixels
     pixels.step = a.most_pixels
@@ -95,10 +99,10 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
         pr = phase_of(rows, phase // columns.phases)
         pc = phase_of(columns, phase % columns.phases)
         n = pr.count * pc.count
+        x = <const float*> buffers[step.operand[0]] + image * rows.in_size * columns.in_size * c
+        y = <float*> buffers[step.operand[3]] + image * rows.out_size * columns.out_size * c
         locate(&pixels, rows, columns, pr, pc, n * block // a.pixel_blocks,
-               n * (block + 1) // a.pixel_blocks,
-               <const float*> buffers[step.operand[0]] + image * rows.in_size * columns.in_size * c, c,
-               <float*> buffers[step.operand[3]] + image * rows.out_size * columns.out_size * c, c)
+               n * (block + 1) // a.pixel_blocks, x, c, y, c)
         i = 0
         while i + GROUP <= pixels.count:
             taps = needed_taps(&pixels, rows, columns, pr, pc, i, GROUP, tap)
@@ -115,7 +119,8 @@ def convolve(images, channels, rows, columns, *, pixel_blocks, activation=0):
     cdef Attributes a
     a.images, a.channels, a.activation = images, channels, activation
     a.taps, a.pixel_blocks = rows.window * columns.window, pixel_blocks
-    most = max([p[1] for p in rows.phases], default=0) * max([p[1] for p in columns.phases], default=0)
+    most = (max([p[1] for p in rows.phases], default=0)
+            * max([p[1] for p in columns.phases], default=0))
     a.most_pixels = (most + a.pixel_blocks - 1) // a.pixel_blocks
     scratch = 8 * (a.taps + 1) * a.most_pixels + 4 * (a.taps + a.channels)
     items = a.images * len(rows.phases) * len(columns.phases) * a.pixel_blocks if most else 0

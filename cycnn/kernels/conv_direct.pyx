@@ -1,14 +1,15 @@
 """Direct convolution (implicit matrix product) over NHWC pixels, and its gradient for the data.
 
-    y[n, p, q, k] = activation(b[k] + sum over taps r, s, over c of x[n, row(p, r), col(q, s), c] * w[r, s, c, k])
+    y[n, p, q, k] = activation(b[k] + sum over taps r, s, over c of
+                               x[n, row(p, r), col(q, s), c] * w[r, s, c, k])
 
-in each group of channels, where row() and col() are those of the phases of an axis, see grid.pxd. No
-column matrix is formed: a table of pointers says where each tap of each pixel reads, and padding is a
-pointer to a row of zeros. Taps that read nothing but padding for a whole tile are left out. w comes
-packed from `pack`, b may be absent, x and y must not overlap.
+in each group of channels, where row() and col() are those of the phases of an axis, see grid.pxd.
+No column matrix is formed: a table of pointers says where each tap of each pixel reads, and padding
+is a pointer to a row of zeros. Taps that read nothing but padding for a whole tile are left out. w
+comes packed from `pack`, b may be absent, x and y must not overlap.
 
-An item is a run of pixels of one phase of one image, times a block of panels of one group; it does not
-depend on how many images there are.
+An item is a run of pixels of one phase of one image, times a block of panels of one group; it does
+not depend on how many images there are.
 """
 
 from libc.string cimport memset
@@ -86,7 +87,7 @@ cdef void cut(Work* work, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t height) 
 
 cdef void prepare(const Attributes* a, Work* work, Py_ssize_t spatial, const float* x,
                   float* y) noexcept nogil:
-    """Find where the pixels of block ``spatial`` = (image, phase of rows, of columns, block) read."""
+    """Find where the pixels of ``spatial`` = (image, phase of rows, of columns, block) read."""
     cdef const Axis* rows = <const Axis*> (a + 1)
     cdef const Axis* columns = next_axis(rows)
     cdef Py_ssize_t block = spatial % a.pixel_blocks

@@ -3,10 +3,10 @@
     y[n, p, q, k] = activation(b[k] + sum over r, over j < kw * C of
                                x[n, p * sh + r * dh + top, (q * sw + left) * C + j] * w[r, j, k])
 
-A row of the window is kw * C consecutive floats of an NHWC image, so it is multiplied as one tap of that
-depth, and the pixels of a tile, all in one output row, are sw * C floats apart: no table of pointers.
-Where the window leaves the image, the rows that an item needs are first copied into scratch with zeros
-around them. w comes packed with kh taps of depth kw * C, b may be absent.
+A row of the window is kw * C consecutive floats of an NHWC image, so it is multiplied as one tap of
+that depth, and the pixels of a tile, all in one output row, are sw * C floats apart: no table of
+pointers. Where the window leaves the image, the rows that an item needs are first copied into
+scratch with zeros around them. w comes packed with kh taps of depth kw * C, b may be absent.
 
 An item is a block of output rows of one image; it does not depend on how many images there are.
 """
@@ -45,7 +45,7 @@ cdef void tile_1(int mr, const Tile* t) noexcept nogil:
 
 cdef void pad(const Attributes* a, const float* x, Py_ssize_t first, Py_ssize_t rows,
               float* to) noexcept nogil:
-    """Copy image rows ``first``, first + 1, ... from column ``left`` on; zeros outside the image."""
+    """Copy image rows from ``first`` on, columns from ``left`` on; zeros outside the image."""
     cdef Py_ssize_t c = a.channels, i
     cdef Py_ssize_t begin = min(max(<Py_ssize_t> 0, -a.left), a.padded_width)
     cdef Py_ssize_t end = max(begin, min(a.padded_width, a.width - a.left))
@@ -117,7 +117,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
 
 def convolve(images, x_shape, y_shape, kernel_size, nv, *, row_step, row_dilation, top, column_step,
              left, row_blocks, activation=0):
-    """x (images, *x_shape), panels of w, b or absent -> y (images, *y_shape), shapes being (H, W, C)"""
+    """x (images, *x_shape), panels of w, b or absent -> y (images, *y_shape); shapes (H, W, C)"""
     cdef Attributes a
     cdef Py_ssize_t last_row, most_rows
     a.images, a.nv, a.activation, a.row_blocks = images, nv, activation, row_blocks

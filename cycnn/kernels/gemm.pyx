@@ -2,8 +2,8 @@
 
     y[m, k] = activation(b[k] + sum over c of a[m, c] * w[c, k])
 
-a and y are row-major and must not overlap; w comes packed from `pack.rows` or `pack.columns`; b may be
-absent. An item is a block of rows times a block of panels.
+a and y are row-major and must not overlap; w comes packed from `pack.rows` or `pack.columns`; b may
+be absent. An item is a block of rows times a block of panels.
 """
 
 from .isa cimport VL
@@ -34,9 +34,10 @@ cdef void tile_1(int mr, const Tile* t) noexcept nogil:
     tile_of_height(mr, 1, False, t)
 
 
-cdef void multiply(const Attributes* a, const float* x, const float* panels, const float* b, float* y,
-                   Py_ssize_t row, Py_ssize_t stop, Py_ssize_t panel, Py_ssize_t last) noexcept nogil:
-    """Rows ``row`` to ``stop`` times panels ``panel`` to ``last``, in tiles of nearly equal height."""
+cdef void multiply(const Attributes* a, const float* x, const float* panels, const float* b,
+                   float* y, Py_ssize_t row, Py_ssize_t stop, Py_ssize_t panel,
+                   Py_ssize_t last) noexcept nogil:
+    """Rows ``row`` to ``stop`` times panels ``panel`` to ``last``: tiles of nearly equal height."""
     cdef Tile t
     cdef Py_ssize_t height = tile_rows(a.nv), width = a.nv * VL
     cdef Py_ssize_t tiles = (stop - row + height - 1) // height

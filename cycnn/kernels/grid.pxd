@@ -1,12 +1,13 @@
 """Which pixels the taps of a window read: the phases of an axis, and tables of pointers to pixels.
 
-Along one axis a convolution, or its gradient with respect to the data, visits its output positions in
-phases. The positions of a phase are evenly spaced and use the same taps:
+Along one axis a convolution, or its gradient with respect to the data, visits its output positions
+in phases. The positions of a phase are evenly spaced and use the same taps:
 
     position q < count of a phase is output position  start + q * out_step
-    its tap reads input position                      q * in_step + offset, nothing where that is outside
+    a tap of it reads input position                  q * in_step + offset, or nothing outside
 
-A convolution has one phase; the gradient of one with stride S has up to S (see `ops.conv_candidates`).
+A convolution has one phase; the gradient of one with stride S has up to S (see
+`ops.conv_candidates`).
 """
 
 cdef struct Phase:

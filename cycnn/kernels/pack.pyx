@@ -1,6 +1,6 @@
 """Pack a matrix, or one matrix per tap and group, into panels for the tile.
 
-    panel[g][p][t][i][j] = w[t', i, p * NR + j] of group g      NR = nv * VL columns, zero beyond the last
+    panel[g][p][t][i][j] = w[t', i, p * NR + j] of group g, zero beyond the last column; NR = nv * VL
 
 so that a tile reads its second operand once, in order, on cache lines of its own. ``t'`` is t, or
 taps - 1 - t where the order is reversed. An item is one tap of one panel.
@@ -124,7 +124,7 @@ def rows(shape, nv, groups=1):
 
 
 def columns(shape, nv, groups=1, reverse=False):
-    """w of ``shape`` (taps, columns, groups * depth) -> panels of its transpose in every tap and group"""
+    """w of ``shape`` (taps, columns, groups * depth) -> panels of the transpose of each"""
     cdef Attributes a
     a.taps, a.columns, depth = shape
     a.depth = depth // groups

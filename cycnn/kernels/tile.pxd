@@ -1,8 +1,8 @@
 """The accumulator tile: the one inner loop of matrix product and convolution.
 
-A tile is ``mr`` rows (output pixels) times ``nv`` vectors (output channels), held in registers over the
-whole sum; ``mr`` and ``nv`` are literals, so every loop over them becomes straight-line code. The second
-operand lies in a *panel*, which `pack` makes, zero-padded to a whole number of vectors:
+A tile is ``mr`` rows (output pixels) times ``nv`` vectors (output channels), held in registers over
+the whole sum; ``mr`` and ``nv`` are literals, so every loop over them becomes straight-line code.
+The second operand lies in a *panel*, which `pack` makes, zero-padded to a whole number of vectors:
 
     panel[tap][depth][nv * VL]      the columns of one tap are read once, in order, by every tile
 """

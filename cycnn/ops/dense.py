@@ -41,10 +41,8 @@ def emit_gemm(
     pack, (a, w, b) = target.kernels.pack, reads
     nv = pack.panel_vectors(columns)
     packed = target.temporary(pack.panel_bytes(columns, depth, nv))
-    if transposed:
-        step = pack.columns((1, columns, depth), nv)
-    else:
-        step = pack.rows((1, depth, columns), nv)
+    packing = pack.columns if transposed else pack.rows
+    step = packing((1, columns, depth) if transposed else (1, depth, columns), nv)
     target.emit(step, [w], [packed], cost=Cost(0, 8 * depth * columns))
     panels = math.ceil(columns / (nv * pack.VECTOR))
     work = 2 * rows * depth * columns + 16 * depth * columns
