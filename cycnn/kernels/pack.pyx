@@ -1,6 +1,6 @@
 """Pack a matrix, or one matrix per tap and group, into panels for the tile.
 
-    panel[g][p][t][i][j] = w[t', i, p * NR + j] of group g, zero beyond the last column; NR = nv * VL
+    panel[g][p][t][i][j] = w[t', i, p * NR + j] of group g, zero beyond the last column
 
 so that a tile reads its second operand once, in order, on cache lines of its own. ``t'`` is t, or
 taps - 1 - t where the order is reversed. An item is one tap of one panel.
