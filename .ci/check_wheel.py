@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import cycnn
 import numpy as np
+
+import cycnn
 
 with cycnn.threads(2):
     y = cycnn.functional.conv2d(np.ones((8, 64, 64, 16), "f4"), np.ones((3, 3, 16, 64), "f4"))

@@ -86,7 +86,9 @@ class Op:
         """The spec of each output. Raises `ShapeError` with a sentence that helps."""
         raise NotImplementedError
 
-    def gradient(self, graph: Graph, node: Node, dys: tuple[Value | None, ...]) -> list[Value | None]:
+    def gradient(
+        self, graph: Graph, node: Node, dys: tuple[Value | None, ...]
+    ) -> list[Value | None]:
         """Add the nodes that compute the gradient of each input; None where there is none.
 
         ``dys`` holds the gradient of each output, None for an output nothing depends on. The graph is
