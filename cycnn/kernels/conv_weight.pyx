@@ -29,7 +29,8 @@ from .step cimport Step, kernel
 
 cdef enum:
     NR = 2 * VL
-    ROWS = 28
+    TALL = MR1 + 2 * (MR1 > 12)     # rows of a tile that is one vector wide
+    ROWS = 28                       # of the largest tile
 
 # channels of x and of dy in a full tile
 TILE = (MR2, NR)
@@ -167,9 +168,9 @@ cdef void tile_of_two(Py_ssize_t channels, const Attributes* a, const Block* b,
 
 cdef void tile_of_one(Py_ssize_t channels, const Attributes* a, const Block* b,
                       const View* v) noexcept nogil:
-    """The tile that is one vector wide, for 1 to MR1 channels."""
-    if channels == MR1:
-        tile(1, MR1, 1, a, b, v)
+    """The tile that is one vector wide, for 1 to TALL channels."""
+    if channels == TALL:
+        tile(1, TALL, 1, a, b, v)
     elif channels == 1:
         tile(1, 1, 1, a, b, v)
     elif channels == 2:
@@ -192,10 +193,40 @@ cdef void tile_of_one(Py_ssize_t channels, const Attributes* a, const Block* b,
         tile(1, 10, 1, a, b, v)
     elif channels == 11:
         tile(1, 11, 1, a, b, v)
-    elif MR1 > 12 and channels == 12:
+    elif TALL > 12 and channels == 12:
         tile(1, 12, 1, a, b, v)
-    elif MR1 > 12 and channels == 13:
+    elif TALL > 12 and channels == 13:
         tile(1, 13, 1, a, b, v)
+    elif TALL > 12 and channels == 14:
+        tile(1, 14, 1, a, b, v)
+    elif TALL > 12 and channels == 15:
+        tile(1, 15, 1, a, b, v)
+
+
+cdef inline Py_ssize_t rows_together(Py_ssize_t channels, Py_ssize_t width) noexcept nogil:
+    """How many rows of a folded filter `tile_of_rows` takes together: 1 where it takes none."""
+    if channels == 3 and (width <= VL or VL == 16):
+        return 3
+    if channels == 5 and width <= VL:
+        return 5 if VL == 16 else 2
+    if channels == 9 and width <= VL and VL == 16:
+        return 3
+    return 1
+
+
+cdef void tile_of_rows(Py_ssize_t channels, Py_ssize_t width, const Attributes* a, const Block* b,
+                       const View* v) noexcept nogil:
+    """The tile of `rows_together` rows: few channels alone would not fill the pipeline."""
+    if channels == 3 and width <= VL:
+        tile(3, 3, 1, a, b, v)
+    elif VL == 16 and channels == 3:
+        tile(3, 3, 2, a, b, v)
+    elif VL == 16 and channels == 5:
+        tile(5, 5, 1, a, b, v)
+    elif channels == 5:
+        tile(2, 5, 1, a, b, v)
+    elif VL == 16:
+        tile(3, 9, 1, a, b, v)
 
 
 cdef inline Py_ssize_t count(Py_ssize_t size, Py_ssize_t part) noexcept nogil:
@@ -203,10 +234,11 @@ cdef inline Py_ssize_t count(Py_ssize_t size, Py_ssize_t part) noexcept nogil:
     return (size + part - 1) // part
 
 
-cdef void tap(const Attributes* a, const Block* block, Py_ssize_t g, Py_ssize_t r, Py_ssize_t s,
-              Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t k0, Py_ssize_t width,
+cdef void tap(const Attributes* a, const Block* block, Py_ssize_t g, Py_ssize_t r, Py_ssize_t rows,
+              Py_ssize_t s, Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t k0, Py_ssize_t width,
               float* dw) noexcept nogil:
-    """One tile: tap (r, s), channels c0 to c1 of group g, ``width`` output channels from k0."""
+    """One tile: tap (r, s) and the ``rows`` - 1 below it, channels c0 to c1 of group g, ``width``
+    output channels from k0."""
     cdef View view
     cdef Py_ssize_t column = s * a.dw - a.pw
     cdef Py_ssize_t size = a.padded if a.padded else a.w
@@ -220,11 +252,12 @@ cdef void tap(const Attributes* a, const Block* block, Py_ssize_t g, Py_ssize_t 
         view.low = count(max(-column, 0), a.sw)
         view.high = min(a.q, count(max(size - column, 0), a.sw))
     view.dw = dw + ((r * a.s + s) * a.channels + c0) * a.k + k0
-    if width > VL:
-        view.lanes = width - VL
+    view.lanes = width - VL if width > VL else width
+    if rows > 1:
+        tile_of_rows(c1 - c0, width, a, block, &view)
+    elif width > VL:
         tile_of_two(c1 - c0, a, block, &view)
     else:
-        view.lanes = width
         tile_of_one(c1 - c0, a, block, &view)
 
 
@@ -266,7 +299,8 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* dy, Py_
     """All tiles of one part of group g's dw, for one block of pixels."""
     cdef Py_ssize_t group_k = a.k // a.groups
     cdef Py_ssize_t panels = count(group_k, NR)
-    cdef Py_ssize_t panel, k0, width, tiles, i, i0, i1, r, s
+    cdef Py_ssize_t r1 = (part_r + 1) * a.r // a.row_blocks
+    cdef Py_ssize_t panel, k0, width, tiles, together, rows, i, i0, i1, r, s
     cdef const float* from_dy
     for panel in range(part_k * panels // a.panel_blocks, (part_k + 1) * panels // a.panel_blocks):
         k0 = g * group_k + panel * NR
@@ -279,14 +313,18 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* dy, Py_
             pack_panel(a, block, from_dy, width, packed)
             block.dy = packed
             block.dy_step = NR
-        tiles = count(a.channels, MR2 if width > VL else MR1)
+        together = rows_together(a.channels, width) if a.folded else 1
+        tiles = count(a.channels, MR2 if width > VL else TALL)
         i0 = part_c * tiles // a.channel_blocks
         i1 = (part_c + 1) * tiles // a.channel_blocks
         for i in range(i0, i1):
-            for r in range(part_r * a.r // a.row_blocks, (part_r + 1) * a.r // a.row_blocks):
+            r = part_r * a.r // a.row_blocks
+            while r < r1:
+                rows = together if r + together <= r1 else 1
                 for s in range(a.s):
-                    tap(a, block, g, r, s, i * a.channels // tiles, (i + 1) * a.channels // tiles,
-                        k0, width, out)
+                    tap(a, block, g, r, rows, s, i * a.channels // tiles,
+                        (i + 1) * a.channels // tiles, k0, width, out)
+                r += rows
 
 
 cdef void item(const Attributes* a, Py_ssize_t number, const float* x, const float* dy, float* out,
@@ -301,15 +339,18 @@ cdef void item(const Attributes* a, Py_ssize_t number, const float* x, const flo
     cdef Py_ssize_t begin = z * pixels // a.chunks
     cdef Py_ssize_t size = (z + 1) * pixels // a.chunks - begin
     cdef Py_ssize_t blocks = max(count(size, a.block), <Py_ssize_t> 1 - a.accumulate)
-    cdef Py_ssize_t row = a.padded * a.c
+    cdef float* copy = scratch + a.block * NR
     cdef Py_ssize_t i
     cdef Block block
     block.x = x
-    if a.padded:
-        block.x = scratch
-    block.zero = NULL
+    block.x_row = a.w * a.c
     block.first = 0
-    block.x_row = row if a.padded else a.w * a.c
+    if a.padded:
+        block.x = copy
+        block.x_row = a.padded * a.c
+    block.zero = copy + a.copied * block.x_row
+    if a.folded:
+        memset(copy + a.copied * block.x_row, 0, 4 * block.x_row)
     out += z * a.r * a.s * a.channels * a.k
     for i in range(blocks):
         block.begin = begin + i * size // blocks
@@ -319,8 +360,8 @@ cdef void item(const Attributes* a, Py_ssize_t number, const float* x, const flo
         block.q = block.begin - (block.n * a.p + block.p) * a.q
         block.add = i > 0 or a.accumulate
         if a.padded and size:
-            copy_rows(a, &block, x, scratch)
-        block_gradient(a, &block, dy, g, part_r, part_c, part_k, scratch + a.copied * row, out)
+            copy_rows(a, &block, x, copy)
+        block_gradient(a, &block, dy, g, part_r, part_c, part_k, scratch, out)
 
 
 cdef void gradient_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
@@ -367,5 +408,6 @@ def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *,
         a.channels = a.s * a.c
         a.s = 1
     cdef Py_ssize_t items = chunks * groups * row_blocks * channel_blocks * panel_blocks
-    cdef Py_ssize_t scratch = 4 * (a.copied * a.padded * a.c + a.block * NR)
+    cdef Py_ssize_t zero = a.folded * (a.padded or a.w) * a.c
+    cdef Py_ssize_t scratch = 4 * (a.block * NR + a.copied * a.padded * a.c + zero)
     return kernel("conv2d_backward_weight", gradient_run, items, scratch, &a, sizeof(a))

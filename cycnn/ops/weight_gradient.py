@@ -156,7 +156,8 @@ class BiasGradient(WeightGradient):
 
 BIAS_CHUNK_BYTES = 128 * 1024
 CACHE_BYTES = 512 * 1024  # of a core's second-level cache, for what tiles read again
-FLOPS_PER_BYTE = 8  # a core's arithmetic against its share of the memory's bandwidth
+FLOPS_PER_BYTE = 3  # a core's arithmetic in the time it takes to read a byte again
+FLOPS_PER_PARTIAL = 120  # the same for a partial sum: written, read and added
 WORKERS = 64  # cores that are to be kept busy
 FLOPS_PER_WORKER = 500_000  # below this another core is not worth its start
 
@@ -205,13 +206,12 @@ def split(problem: Problem, tile: tuple[int, int]) -> Split:
     """The split of least estimated time, over all its powers of two.
 
     Time is arithmetic, stretched by how unevenly the items fall on many cores, plus memory traffic: x
-    and dy once for every part that reads them, partial sums written and read. It depends on shapes and
+    and dy once for every part that reads them, partial sums written, read and added. It depends on shapes and
     the tier's tile alone, as the bits of the result do.
     """
-    (c, k, groups) = problem.x[3], problem.dy[3], problem.groups
+    c, k, groups = problem.x[3], problem.dy[3], problem.groups
     pixels, (r, s) = math.prod(problem.dy[:3]), problem.kernel_size
     channels = c * s if problem.folded else c // groups
-    taps = 1 if problem.folded else s
     weights = r * s * c // groups * k
     flops = 2 * pixels * weights
     workers = max(1, min(WORKERS, flops // FLOPS_PER_WORKER))
@@ -227,11 +227,12 @@ def split(problem: Problem, tile: tuple[int, int]) -> Split:
         read = c / groups / cs + k / groups / ks
         block = int(min(1024, max(192, CACHE_BYTES / 4 / read)))
         blocks = -(-pixels // chunks // block)
-        traffic = 4 * pixels * (c * ks + k * cs) * rows + 12 * weights * (chunks > 1) * chunks
+        traffic = 4 * pixels * (c * ks + k * cs) * rows
         if part > CACHE_BYTES / 2:
             traffic += 8 * weights * (blocks - 1) * chunks
         uneven = -(-items // workers) * workers / items
-        time = flops * uneven + FLOPS_PER_BYTE * traffic + taps
+        time = flops * uneven + FLOPS_PER_BYTE * traffic
+        time += FLOPS_PER_PARTIAL * weights * chunks * (chunks > 1)
         if time < least:
             best, least = Split(chunks, rows, cs, ks, block), time
     return best
