@@ -27,7 +27,11 @@ from .isa cimport (
 )
 from .step cimport Step, kernel
 
+cdef extern from *:
+    void __builtin_prefetch(const void*, int, int) noexcept nogil
+
 cdef enum:
+    LINE = 16                       # floats in a cache line
     NR = 2 * VL
     TALL = MR1 + 2 * (MR1 > 12)     # rows of a tile that is one vector wide
     ROWS = 28                       # of the largest tile
@@ -51,6 +55,10 @@ cdef struct Attributes:
     Py_ssize_t pack             # whether dy is copied panel by panel
     Py_ssize_t accumulate
 
+cdef struct Part:
+    # what an item does: a part of group g's dw, summed over ``size`` pixels from ``begin``
+    Py_ssize_t g, z, row, channel, panel, begin, size, blocks
+
 cdef struct Block:
     # pixels begin <= m < end of the output, (n, p, q) being the position of the first
     Py_ssize_t begin, end, n, p, q
@@ -61,6 +69,12 @@ cdef struct Block:
     const float* dy
     Py_ssize_t dy_step
     bint add
+
+cdef struct Ahead:
+    # what the next block will read of a tensor and is not on its way yet: ``rows`` of ``width``
+    # floats, ``stride`` apart, the first only from float ``at``
+    const float* row
+    Py_ssize_t rows, width, stride, at
 
 cdef struct View:
     # what one tile sees of a block: x at (row_offset, x_offset) from a window's first position, and
@@ -293,16 +307,72 @@ cdef void copy_rows(const Attributes* a, Block* block, const float* x, float* to
         to += row
 
 
-cdef void block_gradient(const Attributes* a, Block* block, const float* dy, Py_ssize_t g,
-                         Py_ssize_t part_r, Py_ssize_t part_c, Py_ssize_t part_k, float* packed,
-                         float* out) noexcept nogil:
-    """All tiles of one part of group g's dw, for one block of pixels."""
+cdef void fetch(Ahead* ahead, Py_ssize_t lines) noexcept nogil:
+    """Send for the next ``lines`` cache lines, to the second-level cache."""
+    while lines > 0 and ahead.rows > 0:
+        __builtin_prefetch(ahead.row + ahead.at, 0, 2)
+        ahead.at += LINE
+        lines -= 1
+        if ahead.at >= ahead.width:
+            ahead.at = 0
+            ahead.row += ahead.stride
+            ahead.rows -= 1
+
+
+cdef Py_ssize_t lines(const Ahead* ahead) noexcept nogil:
+    """How many lines that is."""
+    return ahead.rows * count(ahead.width, LINE)
+
+
+cdef void look_ahead(const Attributes* a, const Block* next_block, const float* x, const float* dy,
+                     const Part* part, Ahead* ahead) noexcept nogil:
+    """What a block reads: of x in ``ahead[0]``, of dy in ``ahead[1]``."""
+    cdef Py_ssize_t group_c = a.c // a.groups
+    cdef Py_ssize_t group_k = a.k // a.groups
+    cdef Py_ssize_t last = (next_block.end - 1) // a.q
+    cdef Py_ssize_t n = last // a.p
+    cdef Py_ssize_t h = (last - n * a.p) * a.sh - a.ph + (a.r - 1) * a.dh + 1
+    cdef Py_ssize_t begin, end, i
+    begin = (next_block.n * a.h + min(max(next_block.p * a.sh - a.ph, 0), a.h)) * a.w
+    end = (n * a.h + min(max(h, 0), a.h)) * a.w
+    if a.p == 1 and a.h == 1:   # one long row
+        begin = max(begin, next_block.n * a.w + next_block.q * a.sw - a.pw)
+        end = min(end, n * a.w + (next_block.end - 1 - n * a.q) * a.sw + a.dw * a.s)
+    ahead[0].width = count(group_c, a.channel_blocks)
+    ahead[0].row = x + begin * a.c + (
+        part.g * group_c + part.channel * group_c // a.channel_blocks)
+    ahead[0].rows = end - begin
+    ahead[0].stride = a.c
+    ahead[0].at = 0
+    ahead[1].width = count(group_k, a.panel_blocks)
+    ahead[1].row = dy + next_block.begin * a.k + (
+        part.g * group_k + part.panel * group_k // a.panel_blocks)
+    ahead[1].rows = next_block.end - next_block.begin
+    ahead[1].stride = a.k
+    ahead[1].at = 0
+    for i in range(2):
+        if ahead[i].width == ahead[i].stride:   # whole rows lie in one piece
+            ahead[i].width *= ahead[i].rows
+            ahead[i].rows = min(ahead[i].rows, <Py_ssize_t> 1)
+
+
+cdef void block_gradient(const Attributes* a, Block* block, const float* dy, const Part* part,
+                         Ahead* ahead, float* packed, float* out) noexcept nogil:
+    """All tiles of one part of dw, for one block of pixels."""
+    cdef Py_ssize_t g = part.g
+    cdef Py_ssize_t r0 = part.row * a.r // a.row_blocks
     cdef Py_ssize_t group_k = a.k // a.groups
     cdef Py_ssize_t panels = count(group_k, NR)
-    cdef Py_ssize_t r1 = (part_r + 1) * a.r // a.row_blocks
+    cdef Py_ssize_t r1 = (part.row + 1) * a.r // a.row_blocks
     cdef Py_ssize_t panel, k0, width, tiles, together, rows, i, i0, i1, r, s
     cdef const float* from_dy
-    for panel in range(part_k * panels // a.panel_blocks, (part_k + 1) * panels // a.panel_blocks):
+    # lines of the next block to send for with every tile
+    rows = (r1 - r0) * a.s * count(
+        count(a.channels, TALL), a.channel_blocks) * count(panels, a.panel_blocks)
+    cdef Py_ssize_t x_lines = count(lines(&ahead[0]), rows)
+    cdef Py_ssize_t dy_lines = count(lines(&ahead[1]), rows)
+    for panel in range(part.panel * panels // a.panel_blocks,
+                       (part.panel + 1) * panels // a.panel_blocks):
         k0 = g * group_k + panel * NR
         width = min(<Py_ssize_t> NR, group_k - panel * NR)
         from_dy = dy + block.begin * a.k + k0
@@ -315,33 +385,58 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* dy, Py_
             block.dy_step = NR
         together = rows_together(a.channels, width) if a.folded else 1
         tiles = count(a.channels, MR2 if width > VL else TALL)
-        i0 = part_c * tiles // a.channel_blocks
-        i1 = (part_c + 1) * tiles // a.channel_blocks
+        i0 = part.channel * tiles // a.channel_blocks
+        i1 = (part.channel + 1) * tiles // a.channel_blocks
         for i in range(i0, i1):
-            r = part_r * a.r // a.row_blocks
+            r = r0
             while r < r1:
                 rows = together if r + together <= r1 else 1
                 for s in range(a.s):
+                    fetch(&ahead[0], x_lines)
+                    fetch(&ahead[1], dy_lines)
                     tap(a, block, g, r, rows, s, i * a.channels // tiles,
                         (i + 1) * a.channels // tiles, k0, width, out)
                 r += rows
 
 
-cdef void item(const Attributes* a, Py_ssize_t number, const float* x, const float* dy, float* out,
-               float* scratch) noexcept nogil:
-    """One part of dw over one chunk of the pixels, block by block."""
-    cdef Py_ssize_t part_k = number % a.panel_blocks
-    cdef Py_ssize_t part_c = number // a.panel_blocks % a.channel_blocks
-    cdef Py_ssize_t part_r = number // (a.panel_blocks * a.channel_blocks) % a.row_blocks
-    cdef Py_ssize_t g = number // (a.panel_blocks * a.channel_blocks * a.row_blocks) % a.groups
-    cdef Py_ssize_t z = number // (a.panel_blocks * a.channel_blocks * a.row_blocks * a.groups)
+cdef Part part_of(const Attributes* a, Py_ssize_t number) noexcept nogil:
+    """What item ``number`` does; the parts of one chunk of pixels follow each other."""
+    cdef Part part
     cdef Py_ssize_t pixels = a.n * a.p * a.q
-    cdef Py_ssize_t begin = z * pixels // a.chunks
-    cdef Py_ssize_t size = (z + 1) * pixels // a.chunks - begin
-    cdef Py_ssize_t blocks = max(count(size, a.block), <Py_ssize_t> 1 - a.accumulate)
+    part.panel = number % a.panel_blocks
+    number //= a.panel_blocks
+    part.channel = number % a.channel_blocks
+    number //= a.channel_blocks
+    part.row = number % a.row_blocks
+    number //= a.row_blocks
+    part.g = number % a.groups
+    part.z = number // a.groups
+    part.begin = part.z * pixels // a.chunks
+    part.size = (part.z + 1) * pixels // a.chunks - part.begin
+    part.blocks = max(count(part.size, a.block), <Py_ssize_t> 1 - a.accumulate)
+    return part
+
+
+cdef void place(const Attributes* a, const Part* part, Py_ssize_t i, Block* block) noexcept nogil:
+    """The pixels of block i of a part."""
+    block.begin = part.begin + i * part.size // part.blocks
+    block.end = part.begin + (i + 1) * part.size // part.blocks
+    block.n = block.begin // (a.p * a.q) if part.size else 0
+    block.p = block.begin // a.q - block.n * a.p if part.size else 0
+    block.q = block.begin - (block.n * a.p + block.p) * a.q
+
+
+cdef void item(const Attributes* a, Py_ssize_t number, bint follows, const float* x,
+               const float* dy, float* out, float* scratch) noexcept nogil:
+    """One part of dw, block by block. Meanwhile what comes next is fetched, also for the item
+    after it when it ``follows`` on the same thread."""
+    cdef Part part = part_of(a, number)
+    cdef Part next_part = part_of(a, number + 1 if follows else number)
     cdef float* copy = scratch + a.block * NR
     cdef Py_ssize_t i
-    cdef Block block
+    cdef Block block, next_block
+    cdef Ahead ahead[2]
+    memset(ahead, 0, sizeof(ahead))
     block.x = x
     block.x_row = a.w * a.c
     block.first = 0
@@ -351,17 +446,20 @@ cdef void item(const Attributes* a, Py_ssize_t number, const float* x, const flo
     block.zero = copy + a.copied * block.x_row
     if a.folded:
         memset(copy + a.copied * block.x_row, 0, 4 * block.x_row)
-    out += z * a.r * a.s * a.channels * a.k
-    for i in range(blocks):
-        block.begin = begin + i * size // blocks
-        block.end = begin + (i + 1) * size // blocks
-        block.n = block.begin // (a.p * a.q) if size else 0
-        block.p = block.begin // a.q - block.n * a.p if size else 0
-        block.q = block.begin - (block.n * a.p + block.p) * a.q
+    out += part.z * a.r * a.s * a.channels * a.k
+    for i in range(part.blocks):
+        place(a, &part, i, &block)
         block.add = i > 0 or a.accumulate
-        if a.padded and size:
-            copy_rows(a, &block, x, copy)
-        block_gradient(a, &block, dy, g, part_r, part_c, part_k, scratch, out)
+        if part.size:
+            if i + 1 < part.blocks:
+                place(a, &part, i + 1, &next_block)
+                look_ahead(a, &next_block, x, dy, &part, ahead)
+            elif follows:
+                place(a, &next_part, 0, &next_block)
+                look_ahead(a, &next_block, x, dy, &next_part, ahead)
+            if a.padded:
+                copy_rows(a, &block, x, copy)
+        block_gradient(a, &block, dy, &part, ahead, scratch, out)
 
 
 cdef void gradient_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
@@ -369,8 +467,9 @@ cdef void gradient_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ss
     cdef const Attributes* a = <const Attributes*> step.attributes
     cdef Py_ssize_t i
     for i in range(begin, end):
-        item(a, i, <const float*> buffers[step.operand[0]], <const float*> buffers[step.operand[1]],
-             <float*> buffers[step.operand[2]], <float*> scratch)
+        item(a, i, i + 1 < end, <const float*> buffers[step.operand[0]],
+             <const float*> buffers[step.operand[1]], <float*> buffers[step.operand[2]],
+             <float*> scratch)
 
 
 cdef Py_ssize_t rows_of_a_block(const Attributes* a):

@@ -158,6 +158,7 @@ BIAS_CHUNK_BYTES = 128 * 1024
 CACHE_BYTES = 512 * 1024  # of a core's second-level cache, for what tiles read again
 FLOPS_PER_BYTE = 3  # a core's arithmetic in the time it takes to read a byte again
 FLOPS_PER_PARTIAL = 120  # the same for a partial sum: written, read and added
+BLOCKMIN, BLOCKBYTES = 96, 256 * 1024
 WORKERS = 64  # cores that are to be kept busy
 FLOPS_PER_WORKER = 500_000  # below this another core is not worth its start
 
@@ -225,7 +226,7 @@ def split(problem: Problem, tile: tuple[int, int]) -> Split:
         items = chunks * rows * cs * ks * groups
         part = 4 * weights / (groups * rows * cs * ks)
         read = c / groups / cs + k / groups / ks
-        block = int(min(1024, max(192, CACHE_BYTES / 4 / read)))
+        block = int(min(1024, max(BLOCKMIN, BLOCKBYTES / 4 / read)))
         blocks = -(-pixels // chunks // block)
         traffic = 4 * pixels * (c * ks + k * cs) * rows
         if part > CACHE_BYTES / 2:
