@@ -52,7 +52,6 @@ cdef struct Attributes:
     Py_ssize_t channel_blocks   # the channel tiles ...
     Py_ssize_t panel_blocks     # and the panels of output channels of a group are split
     Py_ssize_t block            # at most so many pixels at a time
-    Py_ssize_t pack             # whether dy is copied panel by panel
     Py_ssize_t accumulate
 
 cdef struct Part:
@@ -277,7 +276,11 @@ cdef void tap(const Attributes* a, const Block* block, Py_ssize_t g, Py_ssize_t 
 
 cdef void pack_panel(const Attributes* a, const Block* block, const float* dy, Py_ssize_t width,
                      float* to) noexcept nogil:
-    """Copy ``width`` channels of the block's pixels of dy to rows of NR floats, rest zero."""
+    """Copy ``width`` channels of the block's pixels of dy to rows of NR floats.
+
+    Elsewhere whole vectors are read from dy, and what lies beyond a panel is not stored; here that
+    would be beyond the end of dy.
+    """
     cdef Py_ssize_t m, j
     for m in range(block.end - block.begin):
         j = 0
@@ -378,7 +381,7 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* dy, con
         from_dy = dy + block.begin * a.k + k0
         block.dy = from_dy
         block.dy_step = a.k
-        if a.pack or width != NR and (
+        if width != NR and (
                 block.end * a.k - a.k + k0 + count(width, VL) * VL > a.n * a.p * a.q * a.k):
             pack_panel(a, block, from_dy, width, packed)
             block.dy = packed
@@ -481,7 +484,7 @@ cdef Py_ssize_t rows_of_a_block(const Attributes* a):
 
 
 def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *, folded, chunks,
-             row_blocks, channel_blocks, panel_blocks, block, pack, accumulate):
+             row_blocks, channel_blocks, panel_blocks, block, accumulate):
     """(x, dy) -> out: ``chunks`` partial sums of dw, or dw itself where ``chunks`` is 1.
 
     ``pads`` is (above, left). ``folded`` needs one group and a dilation of 1 along the row.
@@ -499,7 +502,7 @@ def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *,
     a.padded = a.copied = 0
     a.chunks, a.row_blocks = chunks, row_blocks
     a.channel_blocks, a.panel_blocks = channel_blocks, panel_blocks
-    a.block, a.pack, a.accumulate = block, pack, accumulate
+    a.block, a.accumulate = block, accumulate
     if a.folded:
         if a.pw > 0 or (a.q - 1) * a.sw + a.s > a.w:
             a.padded = (a.q - 1) * a.sw + a.s

@@ -155,10 +155,10 @@ class BiasGradient(WeightGradient):
 # ---- how the work is split ----------------------------------------------------------------------
 
 BIAS_CHUNK_BYTES = 128 * 1024
-CACHE_BYTES = 512 * 1024  # of a core's second-level cache, for what tiles read again
-FLOPS_PER_BYTE = 3  # a core's arithmetic in the time it takes to read a byte again
-FLOPS_PER_PARTIAL = 120  # the same for a partial sum: written, read and added
-BLOCKMIN, BLOCKBYTES = 96, 256 * 1024
+CACHE_BYTES = 256 * 1024  # of a core's second-level cache: for a block, the next, and sums
+BLOCK = (96, 1024)  # the fewest and most pixels in a block
+FLOPS_PER_BYTE = 10  # arithmetic of a core in the time it takes to read a byte again,
+FLOPS_PER_PARTIAL = 300  # and to write a partial sum, read it and add it
 WORKERS = 64  # cores that are to be kept busy
 FLOPS_PER_WORKER = 500_000  # below this another core is not worth its start
 
@@ -206,9 +206,9 @@ def _halvings(n: int) -> list[int]:
 def split(problem: Problem, tile: tuple[int, int]) -> Split:
     """The split of least estimated time, over all its powers of two.
 
-    Time is arithmetic, stretched by how unevenly the items fall on many cores, plus memory traffic: x
-    and dy once for every part that reads them, partial sums written, read and added. It depends on shapes and
-    the tier's tile alone, as the bits of the result do.
+    Time is arithmetic, on one core and as evenly as the items fall on many, plus memory traffic: x
+    and dy once for every part that reads them, partial sums written, read and added. It depends on
+    shapes and the tier's tile alone, as the bits of the result do.
     """
     c, k, groups = problem.x[3], problem.dy[3], problem.groups
     pixels, (r, s) = math.prod(problem.dy[:3]), problem.kernel_size
@@ -216,6 +216,7 @@ def split(problem: Problem, tile: tuple[int, int]) -> Split:
     weights = r * s * c // groups * k
     flops = 2 * pixels * weights
     workers = max(1, min(WORKERS, flops // FLOPS_PER_WORKER))
+    x_pixels = math.prod(problem.x[:3])
     best, least = None, math.inf
     for chunks, rows, cs, ks in product(
         [2**i for i in range(11) if i == 0 or 2**i * 256 <= pixels],
@@ -225,14 +226,14 @@ def split(problem: Problem, tile: tuple[int, int]) -> Split:
     ):
         items = chunks * rows * cs * ks * groups
         part = 4 * weights / (groups * rows * cs * ks)
-        read = c / groups / cs + k / groups / ks
-        block = int(min(1024, max(BLOCKMIN, BLOCKBYTES / 4 / read)))
+        pixel = 4 * (c * x_pixels / max(pixels, 1) / cs + k / ks) / groups
+        block = int(min(BLOCK[1], max(BLOCK[0], CACHE_BYTES / pixel)))
         blocks = -(-pixels // chunks // block)
-        traffic = 4 * pixels * (c * ks + k * cs) * rows
-        if part > CACHE_BYTES / 2:
+        traffic = 4 * (x_pixels * c * ks + pixels * k * cs) * rows
+        if part > CACHE_BYTES:
             traffic += 8 * weights * (blocks - 1) * chunks
         uneven = -(-items // workers) * workers / items
-        time = flops * uneven + FLOPS_PER_BYTE * traffic
+        time = flops * (1 + uneven) / 2 + FLOPS_PER_BYTE * traffic
         time += FLOPS_PER_PARTIAL * weights * chunks * (chunks > 1)
         if time < least:
             best, least = Split(chunks, rows, cs, ks, block), time
@@ -257,7 +258,6 @@ def emit_gradient(node: Node, target: Target, problem: Problem, accumulate: bool
         problem.pads,
         problem.groups,
         folded=problem.folded,
-        pack=False,
         accumulate=accumulate and single,
         **parts._asdict(),
     )
