@@ -27,8 +27,10 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``cycnn`` with ``arguments``, by default the process's; gives the exit code."""
-    chosen = _parser().parse_args(arguments)
+    verb = "cycnn"
     try:
+        chosen = _parser().parse_args(arguments)
+        verb = f"cycnn {chosen.verb}"
         chosen.run(chosen)
         sys.stdout.flush()
         return 0
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would fail
         return PIPE_CLOSED
     except (CycnnError, OSError, MemoryError) as error:
-        print(f"cycnn {chosen.verb}: {_sentence(error)}", file=sys.stderr)
+        print(f"{verb}: {_sentence(error)}", file=sys.stderr)
         return WRONG
 
 
