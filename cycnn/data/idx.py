@@ -7,12 +7,10 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 import re
 import struct
-import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +34,9 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
 
     Raises `DataFileError` if the file is not IDX, or its header and its length do not agree.
     """
+    import gzip  # here, as it takes a good part of the time of `import cycnn`
+    import zlib
+
     with open(path, "rb") as file:
         stored = os.fstat(file.fileno()).st_size
         zipped = file.read(2) == GZIP_MAGIC

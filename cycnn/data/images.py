@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import ArgumentError, DataFileError, MissingExtra
 from ..geometry import to_axes
+
+if TYPE_CHECKING:
+    import zipfile
 
 __all__ = ["load_image_folder", "read_image"]
 
@@ -65,6 +68,8 @@ def load_image_folder(
         subset: the folder inside ``path`` that holds the classes' folders, such as "train".
         limit: at most so many pictures of each class, the first by name.
     """
+    import zipfile  # here, as it takes a good part of the time of `import cycnn`
+
     size = _check_arguments(size, channels)
     if limit is not None and (not hasattr(limit, "__index__") or limit < 1):
         raise ArgumentError(
