@@ -1,0 +1,86 @@
+"""Show that the tiles keep their accumulators in registers, on every tier that was built.
+
+Disassembles the kernels, finds the innermost loops that multiply and add vectors, and prints for each
+module how many there are. A loop that stores a vector to the stack has lost an accumulator: it is
+printed and fails the run. Constants that are read from the stack are counted.
+
+    python tools/asm.py [FOLDER]        # by default cycnn/kernels, after tools/build
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+LEAST = 4  # multiply-adds in a loop that is worth its registers
+FMA = re.compile(r"vfn?m(add|sub)\w*p[sd]")
+MULTIPLY = re.compile(r"v?mulp[sd]")
+VECTOR = re.compile(r"%[xyz]mm\d")
+STACK = re.compile(r"\(%rsp")
+LINE = re.compile(r"\s*([0-9a-f]+):\s+(\S+)\s*(.*)")
+
+
+class Instruction(NamedTuple):
+    address: int
+    name: str
+    operands: str
+
+
+def disassemble(path):
+    command = ["objdump", "-d", "--no-show-raw-insn", "-j", ".text", str(path)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = (LINE.match(line) for line in text.splitlines())
+    return [Instruction(int(m[1], 16), m[2], m[3]) for m in found if m]
+
+
+def innermost_loops(code):
+    """Straight runs of instructions that end in a jump back to their first."""
+    start = 0
+    for i, (address, name, operands) in enumerate(code):
+        if not name.startswith("j"):
+            continue
+        target = re.match(r"([0-9a-f]+)\b", operands)
+        if target and code[start].address <= int(target[1], 16) <= address:
+            yield [x for x in code[start : i + 1] if x.address >= int(target[1], 16)]
+        start = i + 1
+
+
+def multiply_adds(loop):
+    fused = sum(bool(FMA.match(i.name)) for i in loop)
+    return fused or sum(bool(MULTIPLY.match(i.name)) for i in loop)
+
+
+def stack_moves(loop):
+    """Instructions that have a vector and the stack as operands: those that store, those that load."""
+    moves = [i for i in loop if STACK.search(i.operands) and VECTOR.search(i.operands)]
+    stores = [i for i in moves if i.operands.endswith("(%rsp)")]
+    return stores, [i for i in moves if i not in stores]
+
+
+def report(path):
+    """Print a line for the module at ``path``; return how many of its loops store to the stack."""
+    loops = [loop for loop in innermost_loops(disassemble(path)) if multiply_adds(loop) >= LEAST]
+    largest = max(map(multiply_adds, loops), default=0)
+    loads = sum(len(stack_moves(loop)[1]) for loop in loops)
+    bad = [loop for loop in loops if stack_moves(loop)[0]]
+    print(
+        f"{path.parent.name} {path.name.split('.')[0]:18} {len(loops):3} loops of up to {largest:2} "
+        f"multiply-adds, {loads:3} constants on the stack, {len(bad)} spill"
+    )
+    for loop in bad:
+        for store in stack_moves(loop)[0]:
+            print(f"    loop at {loop[0].address:x}: {store.name} {store.operands}")
+    return len(bad)
+
+
+def main():
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "cycnn/kernels")
+    modules = sorted(folder.glob("*/*.so"))
+    if not modules:
+        sys.exit(f"no built kernels in {folder}")
+    sys.exit(1 if sum([report(path) for path in modules]) else 0)
+
+
+if __name__ == "__main__":
+    main()
