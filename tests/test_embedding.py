@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
 import sys
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,6 +184,35 @@ def test_denormals_are_flushed_inside_and_kept_outside(threads):
     tiny = np.full(SIZE, 1e-40, np.float32)
     assert not chain(1).call(tiny, threads).any()
     assert (tiny * np.float32(0.5)).all()
+
+
+SUB_INTERPRETER = """
+import importlib, sys
+sys.path.insert(0, sys.argv[1])
+from test_embedding import X, Y, chain
+name = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+importlib.import_module(name).create()
+print(chain(1).call(X, 2).tobytes() == Y.tobytes())
+"""
+
+
+def in_a_new_process(code: str, **variables: str) -> str:
+    command = [sys.executable, "-c", code, str(Path(__file__).parent)]
+    environment = os.environ | variables
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_beside_a_sub_interpreter():
+    """Python 3.11 does not know who holds the GIL once there is one; a program does not ask."""
+    assert in_a_new_process(SUB_INTERPRETER) == "True"
+
+
+def test_importing_leaves_the_environment_as_it_was():
+    code = "import os; before = dict(os.environ); import cycnn; print(before == dict(os.environ))"
+    assert in_a_new_process(code) == "True"
+    assert in_a_new_process(code, GOMP_SPINCOUNT="100") == "True"
 
 
 def test_several_outputs_come_as_a_list():

@@ -10,7 +10,6 @@ serially.
 """
 
 cimport openmp
-from cython.parallel cimport prange
 
 cdef extern from "team.h" nogil:
     enum:
@@ -24,6 +23,7 @@ cdef extern from "team.h" nogil:
     void cycnn_leave(int)
     bint cycnn_on_main_thread()
     void cycnn_forget_workers()
+    void cycnn_region(int, void (*)(void*) noexcept nogil, void*)
     bint cycnn_host_run(void (*)(void*) noexcept nogil, void*)
     void cycnn_host_end()
     void cycnn_host_forget()
@@ -47,21 +47,20 @@ cdef int busy = 0
 cdef int processors = omp_get_num_procs()
 
 
-cdef void take_part(Region* region, int member) noexcept nogil:
-    cdef int present = openmp.omp_get_num_threads()
-    cdef int members = min(region.threads, present)
-    if member < present:  # where OpenMP has fewer threads, one of them comes here twice
-        cycnn_enter(region.crew, member)
+cdef void take_part(void* argument) noexcept nogil:
+    """What each thread of a region does, once."""
+    cdef Region* region = <Region*> argument
+    cdef int member = openmp.omp_get_thread_num()
+    cdef int members = min(region.threads, openmp.omp_get_num_threads())
+    cycnn_enter(region.crew, member)
     if member < members:
         region.work(region.job, member, members)
 
 
 cdef void open_region(void* argument) noexcept nogil:
     cdef Region* region = <Region*> argument
-    cdef int member
     cycnn_steer(region.crew, region.team, omp_get_proc_bind())
-    for member in prange(region.team, num_threads=region.team, schedule="static", chunksize=1):
-        take_part(region, member)
+    cycnn_region(region.team, take_part, region)
     cycnn_leave(region.crew)
 
 
