@@ -13,6 +13,8 @@ No arrow runs back. `cycnn.functional` offers every kernel on NumPy arrays; `cyc
 door to threads, `cycnn.geometry` the only copy of the window arithmetic.
 """
 
+import importlib as _importlib
+
 from . import data, errors, functional, geometry, layers, threads, training, zoo
 from .config import show_config
 from .errors import CycnnError
@@ -47,3 +49,11 @@ __all__ = [
     "training",
     "zoo",
 ]
+
+_LAZY = ("cli", "plot")  # parts that nothing else needs
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return _importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

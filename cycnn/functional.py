@@ -20,14 +20,17 @@ from .geometry import Window, to_axes
 from .graph.ir import Graph
 from .kernels import dispatch
 from .layers.activation import check_activation
+from .layers.regularisation import check_rate
 from .ops import conv, loss, pointwise, pool, weight_gradient
 from .ops import dense as dense_ops
 from .ops.base import Op
+from .ops.dropout import Dropout
 from .plan.cache import LRU
 from .plan.executor import Program
 from .plan.plan import Plan
 from .plan.weights import Weights
 from .training.losses import SparseCategoricalCrossentropy
+from .training.optimizers import SGD
 
 __all__ = [
     "PackedWeights",
@@ -41,14 +44,19 @@ __all__ = [
     "dense",
     "dense_backward_data",
     "dense_backward_weight",
+    "dropout",
     "global_avg_pool2d",
+    "global_avg_pool2d_backward",
     "global_max_pool2d",
+    "global_max_pool2d_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "pack",
     "relu",
     "relu_backward",
+    "sgd_update",
     "softmax",
+    "softmax_backward",
     "softmax_cross_entropy",
 ]
 
@@ -278,6 +286,16 @@ def global_max_pool2d(x: object) -> np.ndarray:
     return _compute(pool.GlobalMaxPool2D(), _array(x, "x"))
 
 
+def global_avg_pool2d_backward(dy: object, x_shape: tuple[int, int, int, int]) -> np.ndarray:
+    """The gradient of `global_avg_pool2d` with respect to ``x`` of shape ``x_shape``."""
+    return _compute(pool.GlobalAveragePool2DBackward(tuple(x_shape)), _array(dy, "dy"))
+
+
+def global_max_pool2d_backward(x: object, dy: object) -> np.ndarray:
+    """The gradient of `global_max_pool2d` with respect to ``x``."""
+    return _compute(pool.GlobalMaxPool2DBackward(), _array(x, "x"), _array(dy, "dy"))
+
+
 def add(a: object, b: object) -> np.ndarray:
     """``a + b`` for arrays of one shape."""
     return _compute(pointwise.Add(), _array(a, "a"), _array(b, "b"))
@@ -296,6 +314,43 @@ def relu_backward(y: object, dy: object) -> np.ndarray:
 def softmax(x: object) -> np.ndarray:
     """``exp(x) / sum exp(x)`` over the last axis."""
     return _compute(loss.Softmax(), _array(x, "x"))
+
+
+def softmax_backward(y: object, dy: object) -> np.ndarray:
+    """The gradient of `softmax` with respect to ``x``, given its output ``y``."""
+    return _compute(loss.SoftmaxBackward(), _array(y, "y"), _array(dy, "dy"))
+
+
+def dropout(x: object, rate: float, *, seed: int, step: int = 0, stream: int = 0) -> np.ndarray:
+    """``x`` with a share ``rate`` of its elements 0 and the rest divided by ``1 - rate``.
+
+    The mask depends on ``seed``, ``step``, ``stream`` and the place alone; applied to ``dy`` with the
+    same ones it is the gradient.
+    """
+    counters = np.array([seed, step], np.uint64)
+    return _compute(Dropout(check_rate(rate), stream=stream), _array(x, "x"), counters)
+
+
+def sgd_update(
+    w: object,
+    g: object,
+    velocity: object | None = None,
+    *,
+    learning_rate: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Weights and velocity after one step of `optimizers.SGD`; the velocity starts as zeros."""
+    sgd = SGD(learning_rate, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    new = as_float32(w, "w").copy()
+    start = np.zeros(new.shape) if velocity is None else velocity
+    v = as_float32(start, "velocity").copy() if sgd.slots else None
+    rate = np.array([sgd.learning_rate], np.float32)
+    # the op writes where it reads: into the copies made here
+    operands = (new.ravel(), as_float32(g, "g").ravel().copy(), None if v is None else v.ravel())
+    _compute(sgd.op(), *operands, rate)
+    return new, v
 
 
 def softmax_cross_entropy(logits: object, labels: object) -> tuple[float, np.ndarray]:

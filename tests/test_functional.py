@@ -71,6 +71,44 @@ def test_pooling_and_the_rest():
     np.testing.assert_allclose(F.softmax(X).sum(axis=-1), 1, rtol=1e-6)
 
 
+def test_backward_of_global_pooling_and_softmax():
+    dy = rng.normal(size=(2, 4)).astype(np.float32)
+    spread = np.broadcast_to(dy[:, None, None] / 42, X.shape)
+    np.testing.assert_allclose(F.global_avg_pool2d_backward(dy, X.shape), spread, rtol=1e-6)
+    dx = F.global_max_pool2d_backward(X, dy)
+    np.testing.assert_array_equal(dx.sum(axis=(1, 2)), dy)
+    np.testing.assert_array_equal(dx != 0, X.max(axis=(1, 2), keepdims=True) == X)
+    y = F.softmax(dy)
+    expected = y * (dy - (dy * y).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(F.softmax_backward(y, dy), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_repeats_and_its_gradient_has_the_same_mask():
+    y = F.dropout(X, 0.5, seed=3)
+    np.testing.assert_array_equal(y, F.dropout(X, 0.5, seed=3))
+    kept = y != 0
+    assert 0.3 < kept.mean() < 0.7
+    np.testing.assert_array_equal(y[kept], 2 * X[kept])
+    np.testing.assert_array_equal(F.dropout(np.ones_like(X), 0.5, seed=3) != 0, kept)
+    for other in ({"seed": 4}, {"seed": 3, "step": 1}, {"seed": 3, "stream": 1}):
+        assert not np.array_equal(F.dropout(X, 0.5, **other) != 0, kept)
+
+
+def test_sgd_update_by_hand():
+    w, g = np.array([[1.0, -2.0]]), np.array([[0.5, 0.25]])
+    new, velocity = F.sgd_update(w, g, learning_rate=0.1, momentum=0.9, weight_decay=0.2)
+    np.testing.assert_allclose(velocity, [[0.7, -0.15]], rtol=1e-6)
+    np.testing.assert_allclose(new, [[0.93, -1.985]], rtol=1e-6)
+    new, velocity = F.sgd_update(
+        new, g, velocity, learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.2
+    )
+    d = 0.5 + 0.2 * 0.93
+    np.testing.assert_allclose(velocity[0, 0], 0.9 * 0.7 + d, rtol=1e-6)
+    np.testing.assert_allclose(new[0, 0], 0.93 - 0.1 * (d + 0.9 * (0.9 * 0.7 + d)), rtol=1e-6)
+    assert F.sgd_update(w, g, learning_rate=0.1)[1] is None
+    np.testing.assert_array_equal(w, [[1.0, -2.0]])
+
+
 def test_softmax_cross_entropy_by_hand():
     value, gradient = F.softmax_cross_entropy([[0.0, np.log(3)], [5.0, 5.0]], [1, 0])
     assert value == pytest.approx((np.log(4 / 3) + np.log(2)) / 2, rel=1e-6)
@@ -96,6 +134,9 @@ def test_softmax_cross_entropy_by_hand():
         (lambda: F.add(X, X[:1]), ShapeError, "shape"),
         (lambda: F.softmax_cross_entropy(X, [1]), ShapeError, "`logits`"),
         (lambda: F.softmax_cross_entropy(X[0, 0], [0, 9, 0, 0, 0, 0]), ArgumentError, "9"),
+        (lambda: F.dropout(X, 1.5, seed=0), ArgumentError, "`rate`"),
+        (lambda: F.sgd_update([1.0], [1.0], learning_rate=-1), ArgumentError, "`learning_rate`"),
+        (lambda: F.sgd_update([1.0], [1.0, 2.0], learning_rate=1), ShapeError, "g"),
         (lambda: F.max_pool2d(X, 2, padding=2), ShapeError, "padding"),
     ],
 )

@@ -230,6 +230,36 @@ def test_a_step_makes_as_many_python_calls_for_30_layers_as_for_3():
     assert counts[0] == counts[1]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_another_python_thread_makes_progress_during_one_step(threads):
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(192, 28, 28, 1)), rng.integers(0, 10, 192)
+    model = compiled(cycnn.zoo.lenet5(seed=0))
+    model.train_on_batch(x, labels, threads=threads)
+    count, done = 0, threading.Event()
+
+    def tick():
+        nonlocal count
+        while not done.is_set():
+            count += 1
+
+    ticker = threading.Thread(target=tick)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # so that only a released GIL lets the other thread run
+    try:
+        ticker.start()
+        before = count
+        model.trainer.step.accumulate(
+            [x.astype(np.float32)], labels.astype(np.int32), scale=1, seed=0, threads=threads
+        )
+        done.set()
+    finally:
+        done.set()
+        sys.setswitchinterval(interval)
+        ticker.join()
+    assert count > before
+
+
 def test_validation_split_holds_back_the_end():
     x, labels = networks.stripes(40)
     a, b = compiled(), compiled()

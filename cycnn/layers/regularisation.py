@@ -7,7 +7,14 @@ from ..graph.ir import Graph, Value
 from ..ops import dropout as ops
 from .base import Layer
 
-__all__ = ["Dropout"]
+__all__ = ["Dropout", "check_rate"]
+
+
+def check_rate(rate: float) -> float:
+    """``rate`` if it is at least 0 and below 1. Raises `ArgumentError`."""
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+        raise ArgumentError(f"`rate` must be at least 0 and below 1. Received: rate={rate!r}.")
+    return float(rate)
 
 
 class Dropout(Layer):
@@ -19,9 +26,7 @@ class Dropout(Layer):
 
     def __init__(self, rate: float, *, name: str | None = None):
         super().__init__(name=name)
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-            raise ArgumentError(f"`rate` must be at least 0 and below 1. Received: rate={rate!r}.")
-        self.rate = float(rate)
+        self.rate = check_rate(rate)
 
     def call(self, graph: Graph, x: Value, *, training: bool) -> Value:
         if not training or self.rate == 0:

@@ -60,9 +60,12 @@ class SGD(Optimizer):
             )
         self.slots = ("velocity",) if self.momentum else ()
 
+    def op(self) -> SGDUpdate:
+        """The op of one update."""
+        return SGDUpdate(self.momentum, self.nesterov, self.weight_decay)
+
     def update(self, graph: Graph, w: Value, g: Value, slots: list[Value], lr: Value) -> None:
-        op = SGDUpdate(self.momentum, self.nesterov, self.weight_decay)
-        graph.add(op, w, g, slots[0] if slots else None, lr)
+        graph.add(self.op(), w, g, slots[0] if slots else None, lr)
 
     def config(self) -> dict[str, object]:
         names = ("learning_rate", "momentum", "nesterov", "weight_decay")
