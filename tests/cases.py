@@ -193,6 +193,11 @@ CONVOLUTIONS = [
     C((1, 3, 4, 17), 16, window(3, 2, ((5, 4), (3, 6)))),
     C((1, 2, 2, 2), 3, window(2, 3, ((4, 0), (0, 5)))),
     C((1, 6, 6, 3), 4, window(1, 1, 1)),
+    # a stride that an image of one pixel, row or column does not show
+    C((3, 1, 1, 8), 5, window(1, 3)),
+    C((3, 1, 5, 8), 5, window(1, (2, 1))),
+    C((3, 4, 1, 17), 16, window(1, (1, 3), "same")),
+    C((2, 1, 1, 3), 4, window(3, 2, "same")),
     # small images, and windows as large as the image
     C((1, 1, 1, 1), 1, window(1)),
     C((1, 1, 1, 1), 1, window(3, 1, "same")),

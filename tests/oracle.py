@@ -108,14 +108,10 @@ def conv2d_backward_weight(op, x, dy, into=None):
 
 
 def dense(op, x, w, b):
-    y = np.array([[sum_of(row * column) for column in w.T] for row in x]).reshape(
+    y = np.array([[(row * column).sum() for column in w.T] for row in x]).reshape(
         len(x), w.shape[1]
     )
     return activate(y if b is None else y + b, op.activation)
-
-
-def sum_of(products):
-    return math.fsum(products) if np.isfinite(products).all() else products.sum()
 
 
 def dense_backward_data(op, dy, w):

@@ -86,11 +86,12 @@ class Conv2DBackwardWeight(WeightGradient):
     def lower(self, node: Node, target: Target) -> None:
         x, dy = (v.spec.shape for v in node.inputs[:2])
         (above, _), (left, _) = self.window.pads(x[1:3])
-        window = self.window
+        window, strides = self.window, self.window.strides
         if window.taps == 1 and (above, left) == (0, 0) and x[:3] == dy[:3]:
             x, dy = (1, 1, math.prod(x[:3]), x[3]), (1, 1, math.prod(dy[:3]), dy[3])
+            strides = (1, 1)  # whatever they were, one pixel an axis or all of them were taken
         problem = Problem(
-            x, dy, window.kernel, window.strides, window.dilation, (above, left), self.groups
+            x, dy, window.kernel, strides, window.dilation, (above, left), self.groups
         )
         emit_gradient(node, target, problem, self.accumulate)
 
