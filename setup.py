@@ -63,9 +63,7 @@ PLAN = Path("cycnn/plan")
 def tree(*folders, kinds=None):
     """Every file in ``folders``, of the given suffixes only, that is not the product of a build."""
     files = (p for folder in folders for p in Path(folder).rglob("*") if p.is_file())
-    return sorted(
-        str(p) for p in files if p.suffix in (kinds or {p.suffix} - {".so", ".pyc"})
-    )
+    return sorted(str(p) for p in files if p.suffix in (kinds or {p.suffix} - {".so", ".pyc"}))
 
 
 def translate(paths):
