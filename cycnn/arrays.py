@@ -13,14 +13,17 @@ __all__ = ["as_float32", "as_inputs"]
 
 
 def as_float32(array: object, name: str) -> np.ndarray:
-    """``array`` as C-contiguous float32: itself where it is that already, else one converted copy.
+    """``array`` as C-contiguous, aligned float32: itself where it is that already, else one converted copy.
 
     Raises `DTypeError` for anything that is not numbers.
     """
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except ValueError as error:
+        raise DTypeError(f"`{name}` must be an array of numbers: {error}") from error
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"`{name}` must be an array of numbers. Received dtype {array.dtype}.")
-    return np.ascontiguousarray(array, np.float32).reshape(array.shape)
+    return np.require(array, np.float32, ["C", "A"]).reshape(array.shape)
 
 
 def as_inputs(x: object, specs: Sequence[Spec]) -> list[np.ndarray]:

@@ -7,7 +7,6 @@ units)``; arrays are converted to float32 once. All raise `ShapeError`, `DTypeEr
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +20,7 @@ from .graph.ir import Graph
 from .kernels import dispatch
 from .layers.activation import check_activation
 from .layers.regularisation import check_rate
+from .locks import Lock
 from .ops import conv, loss, pointwise, pool, weight_gradient
 from .ops import dense as dense_ops
 from .ops.base import Op
@@ -61,7 +61,7 @@ __all__ = [
 ]
 
 _programs: LRU[tuple, Program] = LRU(limit=64)
-_guard = threading.RLock()
+_guard = Lock()
 
 
 @dataclass(eq=False)
@@ -109,7 +109,7 @@ def _compute(op: Op, *operands: object) -> np.ndarray | tuple:
 def _signature(array: object) -> object:
     if isinstance(array, np.ndarray):
         return array.shape, array.dtype.str
-    return "packed" if isinstance(array, PackedWeights) else None
+    return array  # packed weights stand for themselves
 
 
 def _plan(op: Op, arrays: Sequence[object]) -> Plan:
@@ -174,7 +174,8 @@ def conv2d_backward_data(
     dy, w = _array(dy, "dy"), _array(w, "w")
     window = _window(w, strides, padding, dilation_rate)
     (groups,) = to_axes(groups, "groups", 1)
-    return _compute(conv.Conv2DBackwardData(window, groups, tuple(x_shape)), dy, w)
+    shape = to_axes(x_shape, "x_shape", 4, least=0)
+    return _compute(conv.Conv2DBackwardData(window, groups, shape, algorithm), dy, w)
 
 
 def conv2d_backward_weight(
@@ -190,9 +191,11 @@ def conv2d_backward_weight(
 ) -> np.ndarray:
     """The gradient of `conv2d` with respect to ``w`` of shape ``w_shape``: summed over all positions."""
     x, dy = _array(x, "x"), _array(dy, "dy")
-    window = _window(tuple(w_shape), strides, padding, dilation_rate)
+    shape = to_axes(w_shape, "w_shape", 4)
+    window = _window(shape, strides, padding, dilation_rate)
     (groups,) = to_axes(groups, "groups", 1)
-    op = weight_gradient.Conv2DBackwardWeight(window, groups, tuple(w_shape))
+    conv.check_algorithm(algorithm)  # there is one so far
+    op = weight_gradient.Conv2DBackwardWeight(window, groups, shape)
     return _compute(op, x, dy)
 
 
@@ -272,7 +275,8 @@ def avg_pool2d_backward(
 ) -> np.ndarray:
     """The gradient of `avg_pool2d` with respect to ``x`` of shape ``x_shape``."""
     window = _pooling(pool_size, strides, padding)
-    op = pool.AveragePool2DBackward(window, tuple(x_shape), bool(count_include_pad))
+    shape = to_axes(x_shape, "x_shape", 4, least=0)
+    op = pool.AveragePool2DBackward(window, shape, bool(count_include_pad))
     return _compute(op, _array(dy, "dy"))
 
 
@@ -288,7 +292,8 @@ def global_max_pool2d(x: object) -> np.ndarray:
 
 def global_avg_pool2d_backward(dy: object, x_shape: tuple[int, int, int, int]) -> np.ndarray:
     """The gradient of `global_avg_pool2d` with respect to ``x`` of shape ``x_shape``."""
-    return _compute(pool.GlobalAveragePool2DBackward(tuple(x_shape)), _array(dy, "dy"))
+    shape = to_axes(x_shape, "x_shape", 4, least=0)
+    return _compute(pool.GlobalAveragePool2DBackward(shape), _array(dy, "dy"))
 
 
 def global_max_pool2d_backward(x: object, dy: object) -> np.ndarray:
@@ -327,6 +332,8 @@ def dropout(x: object, rate: float, *, seed: int, step: int = 0, stream: int = 0
     The mask depends on ``seed``, ``step``, ``stream`` and the place alone; applied to ``dy`` with the
     same ones it is the gradient.
     """
+    for name, value in (("seed", seed), ("step", step), ("stream", stream)):
+        to_axes(value, name, 1, least=0)
     counters = np.array([seed, step], np.uint64)
     return _compute(Dropout(check_rate(rate), stream=stream), _array(x, "x"), counters)
 
@@ -343,12 +350,16 @@ def sgd_update(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Weights and velocity after one step of `optimizers.SGD`; the velocity starts as zeros."""
     sgd = SGD(learning_rate, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
-    new = as_float32(w, "w").copy()
+    new, g = as_float32(w, "w").copy(), as_float32(g, "g").copy()
     start = np.zeros(new.shape) if velocity is None else velocity
     v = as_float32(start, "velocity").copy() if sgd.slots else None
+    if g.shape != new.shape or (v is not None and v.shape != new.shape):
+        raise ShapeError(
+            f"`w`, `g` and `velocity` must have one shape. Received: {new.shape}, {g.shape}."
+        )
     rate = np.array([sgd.learning_rate], np.float32)
     # the op writes where it reads: into the copies made here
-    operands = (new.ravel(), as_float32(g, "g").ravel().copy(), None if v is None else v.ravel())
+    operands = (new.ravel(), g.ravel(), None if v is None else v.ravel())
     _compute(sgd.op(), *operands, rate)
     return new, v
 

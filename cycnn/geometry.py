@@ -61,7 +61,7 @@ def _to_padding(padding: object, axes: int) -> str | tuple[tuple[int, int], ...]
         if padding.lower() in ("valid", "same"):
             return padding.lower()
     elif _is_integer(padding):
-        if padding >= 0:
+        if 0 <= padding < 2**31:
             return ((int(padding), int(padding)),) * axes
     elif isinstance(padding, (tuple, list)) and len(padding) == axes:
         pairs = [(p, p) if _is_integer(p) else p for p in padding]
@@ -150,6 +150,10 @@ class Window:
         return tuple(None if w is None else self._axis(axis, w) for axis, w in enumerate(size))
 
     def _axis(self, axis: int, w: int) -> int:
+        if w < 1:
+            raise ShapeError(
+                f"A window needs at least 1 pixel on spatial axis {axis}. Received: {w}."
+            )
         e, s = self.extent[axis], self.strides[axis]
         if self.padding == "same":
             return -(-w // s)

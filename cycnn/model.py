@@ -5,20 +5,20 @@ from __future__ import annotations
 import functools
 import os
 import re
-import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from . import saving
 from . import threads as thread_budget
-from .arrays import as_inputs
+from .arrays import as_float32, as_inputs
 from .errors import ArgumentError, ShapeError
 from .geometry import to_axes
 from .graph.build import build, in_call_order
 from .graph.ir import Value
 from .kernels import dispatch
 from .layers.base import Layer, Parameter, Tensor
+from .locks import Lock
 from .plan.explain import Profile, profile
 from .plan.plan import Plan
 from .session import Inference
@@ -50,8 +50,8 @@ class Model:
         connected = (t.layer for t in in_call_order(outputs) if t.layer is not None)
         self.layers: list[Layer] = list(dict.fromkeys(connected))
         _name(self.layers)
-        self._guard = threading.RLock()
-        self._training = threading.Lock()
+        self._guard = Lock()
+        self._training = Lock()
         self._kernels = dispatch.load()
         self._trainer: Trainer | None = None
 
@@ -85,7 +85,8 @@ class Model:
         Raises `ShapeError`.
         """
         parameters = self.parameters
-        shapes = [tuple(np.shape(w)) for w in weights]
+        weights = [as_float32(w, "weights") for w in weights]
+        shapes = [w.shape for w in weights]
         wanted = [p.shape for p in parameters]
         if shapes != wanted:
             raise ShapeError(f"`weights` must have the shapes {wanted}. Received: {shapes}.")
@@ -97,15 +98,15 @@ class Model:
 
     def inference(self, purpose: str) -> Inference:
         """A new engine with the weights as they are now (the way a `Session` starts)."""
-        engine = Inference(
-            self.inputs, self.outputs, self._kernels, purpose=purpose, guard=threading.RLock()
-        )
+        engine = Inference(self.inputs, self.outputs, self._kernels, purpose=purpose, guard=Lock())
         with self._guard:
             engine.freeze()
         return engine
 
     def _versions(self) -> tuple:
-        return tuple((p.block, p.block and p.block.version) for p in self.parameters)
+        for parameter in self.parameters:
+            _ = parameter.value  # made now, if it was not yet
+        return tuple((p.block, p.block.version) for p in self.parameters)
 
     @functools.cached_property
     def _current(self) -> Inference:
@@ -275,15 +276,20 @@ def _tensors(value: Tensor | Sequence[Tensor], name: str) -> list[Tensor]:
 
 
 def _name(layers: list[Layer]) -> None:
-    """Name the layers that have none: conv2d, conv2d_1, ... Raises `ArgumentError` on a duplicate."""
-    taken = [layer.name for layer in layers if layer.name]
+    """Name the layers that the user did not: conv2d, conv2d_1, ... A name that an earlier model gave is
+    kept where it is free. Raises `ArgumentError` where the user gave one twice."""
+    taken = [layer.name for layer in layers if layer.name and not layer.named_by_model]
     for name in taken:
         if taken.count(name) > 1:
             raise ArgumentError(f"Two layers have the name {name!r}; `name` must be unique.")
     names = set(taken)
     for layer in layers:
-        if layer.name:
+        if layer.named_by_model and layer.name not in names:
+            names.add(layer.name)
             continue
+        if layer.name and not layer.named_by_model:
+            continue
+        layer.named_by_model = True
         base = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()
         name, count = base, 0
         while name in names:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import stat
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,15 +54,17 @@ def architecture(model: Model) -> dict[str, object]:
         ],
         "inputs": [number[t] for t in model.inputs],
         "outputs": [number[t] for t in model.outputs],
-        "class_names": model.class_names,
-        "input_scaling": model.input_scaling,
+        "class_names": None if model.class_names is None else list(map(str, model.class_names)),
+        "input_scaling": None
+        if model.input_scaling is None
+        else [float(v) for v in model.input_scaling],
     }
 
 
 def save(model: Model, path: str | os.PathLike) -> None:
     """Write ``model`` to ``path``; see `Model.save`. Raises `OSError`."""
     for layer in model.layers:
-        if type(layer).__name__ not in LAYERS:
+        if LAYERS.get(type(layer).__name__) is not type(layer):
             raise ArgumentError(
                 f"`{layer.name}` is a {type(layer).__name__}, which is not a layer of cycnn and "
                 "cannot be saved."
@@ -78,16 +81,17 @@ def save(model: Model, path: str | os.PathLike) -> None:
 
 def write_whole(path: str | os.PathLike, data: bytes) -> None:
     """Write ``data`` to ``path`` by way of a temporary file beside it: all of it or nothing."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    path = Path(os.path.realpath(path))  # a link stays one
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        if mode is not None:
+            os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -106,7 +110,7 @@ def load(path: str | os.PathLike) -> Model:
                 raise ModelFileError(f"{str(path)!r} is a safetensors file but not a cycnn model.")
             model = from_architecture(described)
             _fill(model, file, path)
-    except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
+    except (SafetensorError, MemoryError, json.JSONDecodeError, RecursionError) as error:
         raise ModelFileError(f"{str(path)!r} is not a cycnn model: {error}.") from error
     except ModelFileError:
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from .graph.ir import Value
 from .graph.passes import rewrite
 from .kernels.dispatch import Kernels
 from .layers.base import Tensor
+from .locks import Lock
 from .plan.cache import LRU
 from .plan.executor import Program
 from .plan.plan import Plan
@@ -48,7 +48,7 @@ class Inference:
         kernels: Kernels,
         *,
         purpose: str,
-        guard: threading.RLock,
+        guard: Lock,
         version: Callable[[], object] | None = None,
         select: Callable[[Value], Value] | None = None,
         limit: int = 16,
@@ -62,6 +62,7 @@ class Inference:
         self._graph = rewrite(graph)
         self._plans: LRU[tuple, Plan] = LRU(limit)
         self._programs: LRU[tuple, Program] = LRU(limit)
+        self._output_shapes: LRU[tuple, list] = LRU(limit)
         self._weights = Weights(frozen=True)
 
     def freeze(self) -> None:
@@ -83,8 +84,9 @@ class Inference:
     def programs(self, wanted: Iterable[Shapes]) -> dict[Shapes, Program]:
         """Plans for inputs of these shapes, all bound to the same, current weights."""
         with self._guard:
-            if self._version is not None and self._version() != self._seen:
-                self._seen = self._version()
+            version = None if self._version is None else self._version()
+            if version != self._seen:
+                self._seen = version
                 self._weights = Weights(frozen=True)
                 self._programs.clear()
             return {shapes: self._program(shapes) for shapes in wanted}
@@ -98,7 +100,12 @@ class Inference:
 
     def output_shapes(self, shapes: Shapes) -> list[tuple[int, ...]]:
         """The shape of each output for inputs of these shapes. Raises `ShapeError`."""
-        return [v.spec.shape for v in self._graph.specialise(list(shapes)).outputs]
+        with self._guard:
+            found = self._output_shapes.get(shapes)
+            if found is None:
+                found = [v.spec.shape for v in self._graph.specialise(list(shapes)).outputs]
+                self._output_shapes.put(shapes, found)
+            return found
 
     def run(self, arrays: list[np.ndarray], threads: int) -> list[np.ndarray]:
         """One forward pass of checked arrays."""
@@ -138,8 +145,9 @@ class Session:
 
     ``model`` is a model or the path of a saved one; its weights are copied, so later training does not
     change a session. ``threads`` is the number of threads a call may use, by default the process's
-    budget at each call. ``optimize_for`` is "latency" or "throughput"; algorithms depend on it, never
-    on threads or batch, so a sample's result is the same in any batch. Raises `ArgumentError`, or
+    budget at each call. ``optimize_for`` is "latency" or "throughput", for algorithms to be chosen by
+    (those of this version serve both); they never depend on threads or batch, so a sample's result is
+    the same in any batch. Raises `ArgumentError`, or
     `ModelFileError` for a bad file.
     """
 

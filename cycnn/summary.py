@@ -26,11 +26,13 @@ def summary(model: Model) -> str:
     tensors = in_call_order(model.outputs)
     fields = receptive_fields(tensors)
     counts = multiply_adds(model)
-    rows = [HEAD]
+    rows, seen = [HEAD], set()
     for tensor in tensors:
         name = tensor.layer.name if tensor.layer else tensor.name
-        weights = tensor.layer.count_params() if tensor.layer else 0
-        macs = counts.get(name, 0) if counts is not None else None
+        first = tensor.layer is not None and tensor.layer not in seen  # of a layer used twice
+        seen.add(tensor.layer)
+        weights = tensor.layer.count_params() if first else 0
+        macs = (counts.get(name, 0) if first else 0) if counts is not None else None
         known = None not in tensor.shape[1:]
         nbytes = 4 * _product(tensor.shape[1:]) if known else None
         shape = " x ".join("any" if d is None else str(d) for d in tensor.shape[1:])

@@ -143,3 +143,31 @@ def test_softmax_cross_entropy_by_hand():
 def test_mistakes_are_explained(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+def test_packed_operands_are_told_apart():
+    x, w = F.pack(X.reshape(2, -1)), F.pack(rng.normal(size=(168, 3)))
+    low, high = F.pack(np.zeros(3)), F.pack(np.full(3, 100.0))
+    np.testing.assert_allclose(F.dense(x, w, low) + 100, F.dense(x, w, high), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: F.conv2d_backward_data(X, W, (2, 7, 6)), "`x_shape`"),
+        (lambda: F.conv2d_backward_data(X, W, None), "`x_shape`"),
+        (lambda: F.conv2d_backward_data(X, W, X.shape, algorithm="magic"), "`algorithm`"),
+        (lambda: F.conv2d_backward_weight(X, X, W.shape, algorithm="magic"), "`algorithm`"),
+        (lambda: F.conv2d_backward_weight(X[..., :2], X, (1, 1, 1, 3), groups=2), "groups"),
+        (lambda: F.conv2d_backward_weight(X[:, :0], X[:, :0], (1, 1, 4, 4)), "pixel"),
+        (lambda: F.conv2d(X, np.zeros((3, 3, 4, 0))), "at least one"),
+        (lambda: F.dense(np.zeros((2, 3)), np.zeros((3, 0))), "at least one"),
+        (lambda: F.conv2d(X, W, padding=2**63), "`padding`"),
+        (lambda: F.dropout(X, 0.5, seed=-1), "`seed`"),
+        (lambda: F.sgd_update(np.zeros((2, 3)), np.zeros((3, 2)), learning_rate=1), "one shape"),
+        (lambda: F.global_max_pool2d_backward(X, X), "dy"),
+    ],
+)
+def test_more_mistakes_are_explained(call, text):
+    with pytest.raises(CycnnError, match=text):
+        call()

@@ -11,7 +11,13 @@ from cycnn import layers
 from cycnn.errors import ArgumentError, DTypeError, ShapeError
 from cycnn.graph.build import build
 from cycnn.graph.interpret import interpret
+from cycnn.graph.ir import Graph
 from cycnn.graph.passes import PASSES, rewrite
+from cycnn.kernels import dispatch
+from cycnn.layers.base import Parameter
+from cycnn.ops.pointwise import Add, Relu
+from cycnn.plan.plan import Plan
+from cycnn.plan.weights import Weights
 
 
 def images(*shape, seed=0):
@@ -246,3 +252,64 @@ def test_the_arena_reuses_memory():
     plan = networks.small().plan((64, 8, 8, 1))
     sizes = {b: b.nbytes for step in plan.steps for b in step.writes if b in plan.arena.offsets}
     assert plan.arena.nbytes < sum(sizes.values())
+
+
+def test_images_without_pixels_are_refused():
+    with pytest.raises(ShapeError, match="at least 1 pixel"):
+        networks.residual().predict(np.zeros((1, 0, 5, 3)))
+
+
+def test_misaligned_arrays_are_converted():
+    raw = np.zeros(4 * 64 + 1, np.uint8)
+    x = raw[1:].view(np.float32).reshape(1, 8, 8, 1)
+    model = networks.small()
+    np.testing.assert_array_equal(model.predict(x), model.predict(x.copy()))
+    np.testing.assert_array_equal(cycnn.Session(model).run(x), model.predict(x.copy()))
+
+
+def test_what_depends_on_weights_alone_is_computed_once_and_read():
+    graph = Graph()
+    source = Parameter("p", (2, 3), "glorot_uniform", (0, 0))
+    x = graph.input((2, 3))
+    folded = graph.add(Relu(), graph.parameter(source))
+    graph.outputs = [graph.add(Add(), folded, x)]
+    program = Plan(graph, dispatch.load()).bind(Weights(frozen=True))
+    data, out = images(2, 3), np.full((2, 3), 7, np.float32)
+    program.run([data], [out])
+    np.testing.assert_array_equal(out, np.maximum(source.value, 0) + data)
+
+
+def test_models_merged_from_two_have_their_layers_renamed():
+    a, b = layers.Input((3,), name="a"), layers.Input((3,), name="b")
+    first, second = (cycnn.Model(x, layers.Dense(2, seed=0)(x)) for x in (a, b))
+    merged = cycnn.Model([a, b], layers.Add()([first.outputs[0], second.outputs[0]]))
+    assert [layer.name for layer in merged.layers] == ["dense", "dense_1", "add"]
+
+
+def test_a_layer_used_twice_is_counted_once_in_the_summary(capsys):
+    x = layers.Input((4,))
+    shared = layers.Dense(4, seed=0)
+    cycnn.Model(x, shared(shared(x))).summary()
+    assert "20 weights" in capsys.readouterr().out
+
+
+def test_weights_that_are_no_numbers_change_nothing():
+    model = networks.small()
+    before = model.get_weights()
+    with pytest.raises(DTypeError, match="`weights`"):
+        model.set_weights([before[0] + 1, np.array(["a"] * 6), *before[2:]])
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+
+
+def test_the_initial_weights_do_not_depend_on_what_is_asked_first():
+    models = [
+        cycnn.Sequential(
+            [layers.Input((3,)), layers.Dense(2, seed=1, bias_initializer="he_normal")]
+        )
+        for _ in range(2)
+    ]
+    bias = models[0].layers[0].bias.value.copy()
+    np.testing.assert_array_equal(
+        models[1].layers[0].kernel.value, models[0].layers[0].kernel.value
+    )
+    np.testing.assert_array_equal(models[1].layers[0].bias.value, bias)

@@ -182,3 +182,25 @@ def test_damaged_files_raise_and_nothing_else(tmp_path):
         except ModelFileError:
             continue
         assert isinstance(model, cycnn.Model)
+
+
+def test_a_file_keeps_its_permissions_and_a_link_stays_one(tmp_path):
+    path, link = tmp_path / "model", tmp_path / "link"
+    networks.small().save(path)
+    path.chmod(0o600)
+    link.symlink_to(path)
+    networks.small(1).save(link)
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+    np.testing.assert_array_equal(
+        cycnn.load(path).get_weights()[0], networks.small(1).get_weights()[0]
+    )
+
+
+def test_a_layer_with_the_name_of_another_is_not_taken_for_it(tmp_path):
+    class Dense(layers.Dense):
+        pass
+
+    x = layers.Input((3,))
+    with pytest.raises(ArgumentError, match="not a layer of cycnn"):
+        cycnn.Model(x, Dense(2)(x)).save(tmp_path / "m")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -86,3 +90,28 @@ def test_non_finite_inputs_are_seen_in_the_answer():
 def test_mistakes_are_explained(make, error, text):
     with pytest.raises(error, match=text):
         make()
+
+
+def test_a_child_forked_while_a_lock_is_held_predicts():
+    model, x = networks.small(), images(2)
+    expected = model.predict(x)
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with model._guard:
+            held.set()
+            done.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(0 if np.array_equal(model.predict(x), expected) else 1)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    holder.join()
+    assert status == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -236,28 +237,26 @@ def test_another_python_thread_makes_progress_during_one_step(threads):
     x, labels = rng.normal(size=(192, 28, 28, 1)), rng.integers(0, 10, 192)
     model = compiled(cycnn.zoo.lenet5(seed=0))
     model.train_on_batch(x, labels, threads=threads)
-    count, done = 0, threading.Event()
+    ticks, done = [], threading.Event()
 
     def tick():
-        nonlocal count
         while not done.is_set():
-            count += 1
+            ticks.append(None)
+            time.sleep(0)  # let the GIL go
 
     ticker = threading.Thread(target=tick)
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(60)  # so that only a released GIL lets the other thread run
     try:
         ticker.start()
-        before = count
-        model.trainer.step.accumulate(
-            [x.astype(np.float32)], labels.astype(np.int32), scale=1, seed=0, threads=threads
-        )
-        done.set()
+        sys.setswitchinterval(100)  # from here on the other runs only when the GIL is let go
+        before = len(ticks)
+        model.train_on_batch(x, labels, threads=threads)
+        after = len(ticks)
     finally:
-        done.set()
         sys.setswitchinterval(interval)
+        done.set()
         ticker.join()
-    assert count > before
+    assert after - before > 10
 
 
 def test_validation_split_holds_back_the_end():
@@ -350,3 +349,53 @@ def test_the_learning_rate_may_change_between_steps():
 def test_confusion_matrix():
     matrix = cycnn.metrics.confusion_matrix(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]))
     np.testing.assert_array_equal(matrix, [[1, 0, 0], [0, 1, 1], [0, 0, 1]])
+
+
+def test_models_that_share_layers_train_the_same_weights():
+    x = layers.Input((4,))
+    shared = layers.Dense(6, activation="relu", seed=0)
+    models = [cycnn.Model(x, layers.Dense(4, seed=i)(shared(x))) for i in (1, 2)]
+    for model in models:
+        compiled(model)
+    data, labels = np.random.default_rng(0).normal(size=(8, 4)), np.arange(8) % 4
+    for model in models:
+        before = shared.kernel.value.copy()
+        model.train_on_batch(data, labels)
+        assert (shared.kernel.value != before).any()
+    hidden = cycnn.Model(x, shared(x)).predict(data)
+    expected = np.maximum(data @ shared.kernel.value + shared.bias.value, 0)
+    np.testing.assert_allclose(hidden, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_interrupt_after_the_update_is_not_missed_by_predict():
+    x, labels = networks.stripes(16)
+    model = compiled()
+    before = model.predict(x)
+    step = model.trainer.step
+    whole = step._apply
+
+    class Interrupted:
+        def run(self, *arguments):
+            whole.run(*arguments)
+            raise KeyboardInterrupt
+
+    step._apply = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        model.train_on_batch(x, labels)
+    after = model.predict(x)
+    assert (after != before).any()
+    np.testing.assert_array_equal(after[:3], cycnn.Session(model).run(x[:3]))
+
+
+def test_numpy_scalars_are_numbers():
+    assert SGD(np.float32(0.5), momentum=np.float64(0.25)).momentum == 0.25
+    assert layers.Dropout(np.float32(0.5)).rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({"validation_data": (1,)}, "`validation_data`"), ({"seed": -1}, "`seed`")],
+)
+def test_more_fit_options_that_are_not_allowed(options, text):
+    with pytest.raises(ArgumentError, match=text):
+        compiled().fit(*networks.stripes(8), verbose=0, **options)

@@ -35,11 +35,11 @@ class Parameter:
         name: str,
         shape: tuple[int, ...],
         initializer: str,
-        rng: np.random.Generator,
+        seed: tuple[int, int] | None,
     ):
         self.name, self.shape = name, tuple(shape)
         self._initialise = initializers.get(initializer)
-        self._rng = rng
+        self._seed = seed
         self._value: np.ndarray | None = None
         self.block: Block | None = None
 
@@ -51,7 +51,7 @@ class Parameter:
     def value(self) -> np.ndarray:
         """The live array; training writes it in place."""
         if self._value is None:
-            self.assign(self._initialise(self.shape, self._rng))
+            self.assign(self._initialise(self.shape, np.random.default_rng(self._seed)))
         return self._value
 
     def assign(self, array: np.ndarray) -> None:
@@ -110,10 +110,10 @@ class Layer:
                 f"`seed` must be an integer of at least 0. Received: seed={seed!r}."
             )
         self.name = name
+        self.named_by_model = False
         self.seed = seed
         self.parameters: list[Parameter] = []
         self.built = False
-        self._rng = np.random.default_rng(seed)
 
     @property
     def window(self) -> Window | None:
@@ -129,7 +129,8 @@ class Layer:
 
     def parameter(self, name: str, shape: tuple[int, ...], initializer: str) -> Parameter:
         """Create a parameter; to be called in ``build``."""
-        parameter = Parameter(name, shape, initializer, self._rng)
+        seed = None if self.seed is None else (self.seed, len(self.parameters))
+        parameter = Parameter(name, shape, initializer, seed)
         self.parameters.append(parameter)
         return parameter
 

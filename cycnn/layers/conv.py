@@ -52,10 +52,7 @@ class Conv2D(Layer):
         self.use_bias = bool(use_bias)
         self.kernel_initializer, self.bias_initializer = kernel_initializer, bias_initializer
         self.algorithm = algorithm
-        if algorithm not in ("auto", "direct"):
-            raise ArgumentError(
-                f'`algorithm` must be "auto" or "direct". Received: algorithm={algorithm!r}.'
-            )
+        ops.check_algorithm(algorithm)
         if self.filters % self.groups:
             raise ArgumentError(
                 f"`filters` (={self.filters}) must be divisible by `groups` (={self.groups})."

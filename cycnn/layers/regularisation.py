@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 from ..errors import ArgumentError
 from ..graph.ir import Graph, Value
 from ..ops import dropout as ops
@@ -12,7 +14,7 @@ __all__ = ["Dropout", "check_rate"]
 
 def check_rate(rate: float) -> float:
     """``rate`` if it is at least 0 and below 1. Raises `ArgumentError`."""
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+    if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not 0 <= rate < 1:
         raise ArgumentError(f"`rate` must be at least 0 and below 1. Received: rate={rate!r}.")
     return float(rate)
 

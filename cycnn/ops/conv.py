@@ -18,14 +18,27 @@ if TYPE_CHECKING:
     from ..graph.ir import Graph, Node, Value
     from ..plan.lower import Target
 
-__all__ = ["ALGORITHMS", "Conv2D", "Conv2DBackwardData"]
+__all__ = ["ALGORITHMS", "Conv2D", "Conv2DBackwardData", "check_algorithm"]
 
 ALGORITHMS = ("auto", "direct")
+
+
+def check_algorithm(algorithm: str) -> None:
+    """Raise `ArgumentError` unless ``algorithm`` is one of `ALGORITHMS`."""
+    if algorithm not in ALGORITHMS:
+        raise ArgumentError(
+            f"`algorithm` must be one of {', '.join(map(repr, ALGORITHMS))}. "
+            f"Received: algorithm={algorithm!r}."
+        )
 
 
 def _check_filters(op: str, w: Spec, window: Window, groups: int, channels: int | None) -> None:
     """Raise `ShapeError` unless w is (kh, kw, channels / groups, filters) for ``window``."""
     require_rank(op, "w", w, 4, "(kh, kw, channels / groups, filters)")
+    if 0 in w.shape:
+        raise ShapeError(
+            f"`{op}` takes filters of at least one weight. Received: w.shape={w.shape}."
+        )
     if w.shape[:2] != window.kernel:
         raise ShapeError(
             f"`{op}` has a window of {window.kernel}. Received: w of shape {w.shape}, "
@@ -77,11 +90,7 @@ class Conv2D(Op):
     def infer(self, x: Spec, w: Spec, b: Spec | None = None) -> Spec:
         require_rank("Conv2D", "x", x, 4, "(N, H, W, C)")
         activation_code(self.activation)
-        if self.algorithm not in ALGORITHMS:
-            raise ArgumentError(
-                f"`algorithm` must be one of {', '.join(map(repr, ALGORITHMS))}. "
-                f"Received: algorithm={self.algorithm!r}."
-            )
+        check_algorithm(self.algorithm)
         _check_filters("Conv2D", w, self.window, self.groups, x.shape[3])
         if b is not None and b.shape != w.shape[3:]:
             raise ShapeError(
@@ -97,7 +106,9 @@ class Conv2D(Op):
         x, w, b = node.inputs
         dy = activation_gradient(graph, self.activation, node.output, dys[0])
         return [
-            graph.add(Conv2DBackwardData(self.window, self.groups, x.spec.shape), dy, w),
+            graph.add(
+                Conv2DBackwardData(self.window, self.groups, x.spec.shape, self.algorithm), dy, w
+            ),
             graph.add(Conv2DBackwardWeight(self.window, self.groups, w.spec.shape), x, dy),
             None if b is None else graph.add(BiasGradient(), dy),
         ]
@@ -139,9 +150,11 @@ class Conv2DBackwardData(Op):
     window: Window
     groups: int
     x_shape: Shape
+    algorithm: str = "auto"
 
     def infer(self, dy: Spec, w: Spec) -> Spec:
         require_rank("Conv2DBackwardData", "dy", dy, 4, "(N, P, Q, K)")
+        check_algorithm(self.algorithm)
         _check_filters("Conv2DBackwardData", w, self.window, self.groups, self.x_shape[3])
         y_shape = (self.x_shape[0], *self.window.output(self.x_shape[1:3]), w.shape[3])
         if dy.shape != y_shape:
@@ -173,4 +186,4 @@ class Conv2DBackwardData(Op):
         filters = node.inputs[1].spec.shape[3]
         correlation = Correlation(n, rows, columns, self.groups, filters, channels, transposed=True)
         reads = (*target.reads(node), None)
-        lower_correlation(correlation, target, reads, target.read(node.output))
+        lower_correlation(correlation, target, reads, target.read(node.output), self.algorithm)

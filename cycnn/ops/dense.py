@@ -74,6 +74,11 @@ def cut(rows: int, panels: int, height: int, flops: float) -> tuple[int, int]:
     return row_blocks, panel_blocks
 
 
+def _require_weights(op: str, w: Spec) -> None:
+    if 0 in w.shape:
+        raise ShapeError(f"`{op}` takes at least one weight. Received: w.shape={w.shape}.")
+
+
 def _require_features(op: str, x: Spec, features: int | None, name: str, w: Spec) -> None:
     if x.shape[-1] is not None and x.shape[-1] != features:
         raise ShapeError(
@@ -92,6 +97,7 @@ class Dense(Op):
     def infer(self, x: Spec, w: Spec, b: Spec | None = None) -> Spec:
         require_rank("Dense", "x", x, 2, "(N, inputs)")
         require_rank("Dense", "w", w, 2, "(inputs, units)")
+        _require_weights("Dense", w)
         activation_code(self.activation)
         _require_features("Dense", x, w.shape[0], "rows", w)
         if b is not None and b.shape != (w.shape[1],):
@@ -141,6 +147,7 @@ class DenseBackwardData(Op):
     def infer(self, dy: Spec, w: Spec) -> Spec:
         require_rank("DenseBackwardData", "dy", dy, 2, "(N, units)")
         require_rank("DenseBackwardData", "w", w, 2, "(inputs, units)")
+        _require_weights("DenseBackwardData", w)
         _require_features("DenseBackwardData", dy, w.shape[1], "columns", w)
         return Spec((dy.shape[0], w.shape[0]), dy.dtype)
 

@@ -36,6 +36,10 @@ def _pooled(op: str, x: Spec, window: Window) -> Spec:
                     f"Received: padding={window.padding}."
                 )
     output = window.output(tuple(size))
+    if window.taps >= 2**24:
+        raise ShapeError(
+            f"`{op}` takes windows of fewer than 2**24 positions. Received: {window.kernel}."
+        )
     for axis, (w, out) in enumerate(zip(size, output, strict=True)):
         if w is not None and not _inside(window, axis, w, out).any(axis=1).all():
             raise ShapeError(
@@ -46,9 +50,17 @@ def _pooled(op: str, x: Spec, window: Window) -> Spec:
 
 
 def _inside(window: Window, axis: int, size: int, outputs: int) -> np.ndarray:
-    """For each window position along an axis and each tap: is it inside the image?"""
+    """For the first and the last windows along an axis and each tap: is it inside the image?
+
+    Those between lie inside where these do.
+    """
     sizes = tuple(size for _ in window.kernel)
-    begin = np.arange(outputs) * window.strides[axis] - window.pads(sizes)[axis][0]
+    ends = window.extent[axis] // window.strides[axis] + 2  # windows that may leave the image
+    first = np.arange(min(outputs, ends))
+    begin = (
+        np.concatenate([first, outputs - 1 - first]) * window.strides[axis]
+        - window.pads(sizes)[axis][0]
+    )
     taps = begin[:, None] + np.arange(window.kernel[axis]) * window.dilation[axis]
     return (taps >= 0) & (taps < size)
 

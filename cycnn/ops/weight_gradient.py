@@ -56,6 +56,11 @@ class Conv2DBackwardWeight(WeightGradient):
         require_rank(self.name, "x", x, 4, "(N, H, W, C)")
         require_rank(self.name, "dy", dy, 4, "(N, P, Q, K)")
         channels, filters = self.w_shape[2] * self.groups, self.w_shape[3]
+        if self.groups < 1 or filters % self.groups or self.w_shape[:2] != self.window.kernel:
+            raise ShapeError(
+                f"`{self.name}` takes filters that `groups` divides and a window of "
+                f"{self.window.kernel}. Received: groups={self.groups}, w_shape={self.w_shape}."
+            )
         expected = (x.shape[0], *self.window.output(x.shape[1:3]), filters)
         if x.shape[3] != channels or any(
             a != b and None not in (a, b) for a, b in zip(dy.shape, expected, strict=True)

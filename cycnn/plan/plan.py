@@ -37,13 +37,11 @@ class Plan:
         target, self._outputs = lower(graph, kernels, purpose)
         self._inputs = [target.read(v) for v in graph.inputs]
         self.prologue, self.steps = _hoist(target.steps) if frozen else ([], target.steps)
+        for buffer in (b for step in self.prologue for b in step.writes):
+            buffer.kind = "folded"
         self._home = merge_in_place(self.steps)
-        self._folded = {b for step in self.prologue for b in step.writes}
         body = [b for s in self.steps for b in (*s.reads, *s.writes) if b is not None]
         body = dict.fromkeys((*self._inputs, *self._outputs, *body))
-        fixed = {b for b in body if b in self._folded}
-        for buffer in fixed:
-            buffer.kind = "folded"
         self.arena = place(self.steps, self._home)
         homes = dict.fromkeys(self._home.get(b, b) for b in body)
         self._number = {b: i for i, b in enumerate(homes, start=1)}

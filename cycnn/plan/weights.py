@@ -62,7 +62,7 @@ class Weights:
         return results
 
     def _by_key(self, buffer: Buffer, keys: dict[Buffer, tuple]) -> np.ndarray:
-        if buffer.value is not None and buffer.kind != "temporary":
+        if buffer.kind != "folded":
             return buffer.value.source.value if self._is_live(buffer) else self.array(buffer.value)
         return self._arrays[keys[buffer]]
 

@@ -101,7 +101,11 @@ class Trainer:
         arrays, targets = self._check(x, y)
         arrays, targets, held_back = _split(arrays, targets, validation_split)
         if validation_data is not None:
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+                raise ArgumentError("`validation_data` must be a pair (x, y).")
             held_back = self._check(*validation_data)
+        if seed is not None:
+            to_axes(seed, "seed", 1, least=0)
         rng = np.random.default_rng(seed)
         mask_seed = int(rng.integers(2**63))
         history = History()
@@ -153,7 +157,7 @@ class Trainer:
     def _train(
         self, arrays: list[np.ndarray], targets: np.ndarray, seed: int, threads: int
     ) -> dict[str, float]:
-        """One whole step; one that is interrupted leaves weights and gradients as they were."""
+        """One whole step; one that is interrupted is either done or not begun, and leaves no gradients."""
         with self._model._training:
             try:
                 loss, predictions = self.step.accumulate(

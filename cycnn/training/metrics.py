@@ -27,6 +27,9 @@ def confusion_matrix(
     targets, predicted = np.asarray(targets), np.asarray(predicted)
     if classes is None:
         classes = int(max(targets.max(initial=-1), predicted.max(initial=-1))) + 1
+    for name, labels in (("targets", targets), ("predicted", predicted)):
+        if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+            raise ArgumentError(f"`{name}` must hold labels from 0 to {classes - 1}.")
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (targets, predicted), 1)
     return matrix
@@ -37,9 +40,9 @@ METRICS: dict[str, Metric] = {"accuracy": accuracy}
 
 def check(metrics: Sequence[str]) -> tuple[str, ...]:
     """The names if all are metrics. Raises `ArgumentError`."""
-    for name in metrics:
+    for name in [metrics] if isinstance(metrics, str) else metrics:
         if not isinstance(name, str) or name not in METRICS:
             raise ArgumentError(
                 f"`metrics` must be names among {', '.join(METRICS)}. Received: {name!r}."
             )
-    return tuple(metrics)
+    return (metrics,) if isinstance(metrics, str) else tuple(metrics)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 from ..errors import ArgumentError
 from ..graph.ir import Graph, Value
 from ..ops.optimizer import SGDUpdate
@@ -85,6 +87,6 @@ def get(optimizer: str | Optimizer) -> Optimizer:
 
 
 def _at_least_zero(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e30:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < 1e30:
         raise ArgumentError(f"`{name}` must be a number of at least 0. Received: {name}={value!r}.")
     return float(value)

@@ -76,7 +76,7 @@ class TrainingStep:
             offsets.append(size)
             lines = (parameter.size + FLOATS_PER_LINE - 1) // FLOATS_PER_LINE
             size += lines * FLOATS_PER_LINE
-        self.block = Block(self._zeros(size))
+        self.block, self._offsets = Block(self._zeros(size)), offsets
         for parameter, offset in zip(self.parameters, offsets, strict=True):
             parameter.move(self.block, offset)
         self._weights = Slot("weights", self.block.array)
@@ -138,6 +138,7 @@ class TrainingStep:
         threads: int,
     ) -> tuple[float, np.ndarray]:
         """Add the gradients of ``scale`` times the summed loss; return that loss and the predictions."""
+        self._gather()
         plan, program = self.plan(tuple(a.shape for a in inputs))
         scalars = {
             "$targets": targets,
@@ -149,11 +150,17 @@ class TrainingStep:
         program.run([*inputs, *named], [loss, predictions], threads)
         return float(loss[0]), predictions
 
+    def _gather(self) -> None:
+        """Take back parameters that the step of another model, which shares layers, has moved."""
+        for parameter, offset in zip(self.parameters, self._offsets, strict=True):
+            if parameter.block is not self.block:
+                parameter.move(self.block, offset)
+
     def apply(self, *, threads: int) -> None:
         """Update the weights from the gradients, and set those to zero."""
         rate = np.array([self.optimizer.learning_rate], np.float32)
+        self.block.version += 1  # before, so that an interrupt after the update is not missed
         self._apply.run([rate], [], threads)
-        self.block.version += 1
         self.steps += 1
 
     def discard(self) -> None:

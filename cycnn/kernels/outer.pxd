@@ -1,0 +1,109 @@
+"""The outer-product tile: sums of products of x and dy over pixels, for the gradient of weights.
+
+``channels`` x ``vectors`` sums stay in registers while the tile walks over the pixels of a block: it
+broadcasts x, loads vectors of dy, and skips the pixels whose tap falls outside the image.
+"""
+
+from .isa cimport MR1, VL, vadd, vf, vfma, vload, vload_part, vset1, vstore, vstore_part, vzero
+
+cdef enum:
+    LINE = 16                       # floats in a cache line
+    NR = 2 * VL
+    TALL = MR1 + 2 * (MR1 > 12)     # rows of a tile that is one vector wide
+    ROWS = 28                       # of the largest tile
+
+cdef struct Attributes:
+    Py_ssize_t n, h, w, c, p, q, k
+    Py_ssize_t r, s, sh, sw, dh, dw, ph, pw
+    Py_ssize_t groups
+    Py_ssize_t channels         # rows of dw a tap has: C / groups, or S * C when folded
+    Py_ssize_t folded
+    Py_ssize_t padded           # pixels in a row of the padded copy, 0 where x itself is read
+    Py_ssize_t copied           # rows of the padded copy that one block may need
+    Py_ssize_t chunks           # into how many parts the pixels, ...
+    Py_ssize_t row_blocks       # the filter rows, ...
+    Py_ssize_t channel_blocks   # the channel tiles ...
+    Py_ssize_t panel_blocks     # and the panels of output channels of a group are split
+    Py_ssize_t block            # at most so many pixels at a time
+    Py_ssize_t accumulate
+
+cdef struct Block:
+    # pixels begin <= m < end of the output, (n, p, q) being the position of the first
+    Py_ssize_t begin, end, n, p, q
+    # x from row `first` of all rows of all images; `zero` is a row of zeros
+    const float* x
+    const float* zero
+    Py_ssize_t first, x_row
+    const float* dy
+    Py_ssize_t dy_step
+    bint add
+
+cdef struct View:
+    # what one tile sees of a block: x at (row_offset, x_offset) from a window's first position, and
+    # only the output columns low <= q < high
+    Py_ssize_t row_offset, x_offset, low, high
+    Py_ssize_t lanes            # of the last vector that are stored
+    float* dw
+
+
+cdef inline void put(float* at, vf value, Py_ssize_t lanes, bint add) noexcept nogil:
+    """Store, or add to what is there, the first ``lanes`` of a vector."""
+    if lanes == VL:
+        vstore(at, vadd(vload(at), value) if add else value)
+    else:
+        vstore_part(at, vadd(vload_part(at, lanes), value) if add else value, lanes)
+
+
+cdef inline void tile(const int taps, const int channels, const int vectors, const Attributes* a,
+                      const Block* block, const View* view) noexcept nogil:
+    """dw[taps * channels, vectors * VL] (+)= sum over the block's pixels of outer(x, dy).
+
+    ``taps`` > 1 takes that many rows of a folded filter together, for filters of few channels.
+    """
+    cdef vf sums[ROWS][2]
+    cdef vf b[2]
+    cdef const float* xs[8]
+    cdef const float* y
+    cdef Py_ssize_t m = block.begin
+    cdef Py_ssize_t n = block.n
+    cdef Py_ssize_t p = block.p
+    cdef Py_ssize_t q = block.q
+    cdef Py_ssize_t step = a.sw * a.c
+    cdef Py_ssize_t left, stop, h, offset, _
+    cdef int t, i, j
+    for i in range(taps * channels):
+        for j in range(vectors):
+            sums[i][j] = vzero()
+    while m < block.end:
+        stop = min(a.q, q + block.end - m)
+        left = max(q, view.low)
+        y = block.dy + (m - block.begin + left - q) * block.dy_step
+        offset = left * step + view.x_offset
+        m += stop - q
+        stop = min(stop, view.high)
+        q = 0
+        for t in range(taps):
+            h = p * a.sh + view.row_offset + t * a.dh
+            xs[t] = block.zero
+            if 0 <= h < a.h:
+                xs[t] = block.x + ((n * a.h + h - block.first) * block.x_row + offset)
+            elif taps == 1:
+                stop = left
+        for _ in range(stop - left):
+            for j in range(vectors):
+                b[j] = vload(y + j * VL)
+            for t in range(taps):
+                for i in range(channels):
+                    for j in range(vectors):
+                        sums[t * channels + i][j] = vfma(
+                            vset1(xs[t][i]), b[j], sums[t * channels + i][j])
+                xs[t] += step
+            y += block.dy_step
+        p += 1
+        if p == a.p:
+            p = 0
+            n += 1
+    for i in range(taps * channels):
+        for j in range(vectors):
+            put(view.dw + i * a.k + j * VL, sums[i][j],
+                view.lanes if j == vectors - 1 else VL, block.add)
