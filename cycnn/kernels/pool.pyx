@@ -200,52 +200,102 @@ cdef void average_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssi
 # ---- backward ------------------------------------------------------------------------------------
 
 cdef struct Window:
-    # a window during backward; ``dx`` is written for the rows first <= i < last of its taps
-    Py_ssize_t rows, columns, row_step, column_step
+    # what the windows of a row have in common; ``dx`` is written for the taps first <= i < last
+    Py_ssize_t row_step, column_step
     Py_ssize_t first, last
     float count
 
 
-cdef inline vf winner(const bint whole, const float* x, Py_ssize_t rows, Py_ssize_t columns,
-                      Py_ssize_t row_step, Py_ssize_t column_step, Py_ssize_t n) noexcept nogil:
-    """Which tap, counted in row order, is the first maximum of x over rows x columns."""
-    cdef vf largest = read(whole, x, n)
-    cdef vf tap = vzero()
-    cdef vf best = vzero()
+cdef inline void find_winners(const int vectors, const bint whole, const float* x,
+                              Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns,
+                              const Window* w, vf* best, Py_ssize_t n) noexcept nogil:
+    """best = which tap, counted in row order, is the first maximum of x over rows x columns."""
+    cdef vf largest[WIDE]
     cdef vf here
+    cdef vf tap = vzero()
     cdef Py_ssize_t i, j
+    cdef int v
+    for v in range(vectors):
+        best[v] = tap
+        largest[v] = read(whole, x + v * step, n)
     for i in range(rows):
         for j in range(columns):
-            here = read(whole, x + i * row_step + j * column_step, n)
-            best = vselect_larger(here, largest, tap, best)
-            largest = vselect_larger(here, largest, here, largest)
+            for v in range(vectors):
+                here = read(whole, x + v * step + i * w.row_step + j * w.column_step, n)
+                best[v] = vselect_larger(here, largest[v], tap, best[v])
+                largest[v] = vselect_larger(here, largest[v], here, largest[v])
             tap = vadd(tap, vset1(1))
-    return best
 
 
-cdef inline void give(const int kind, const bint whole, const bint disjoint, const float* x,
-                      const float* dy, float* dx, Py_ssize_t rows, Py_ssize_t columns,
-                      const Window* w, Py_ssize_t n) noexcept nogil:
-    """dx += what one window gives to each of its taps; where windows are disjoint, dx = that."""
-    cdef vf all = read(whole, dy, n)
-    cdef vf best, tap, share
+cdef inline void give(const int kind, const int vectors, const bint whole, const bint disjoint,
+                      const float* x, Py_ssize_t step, const float* dy, Py_ssize_t dy_step,
+                      float* dx, Py_ssize_t rows, Py_ssize_t columns, const Window* w,
+                      Py_ssize_t n) noexcept nogil:
+    """dx += what windows give to each of their taps; where windows are disjoint, dx = that.
+
+    Several vectors at a time hide the latency of finding a maximum: vectors of one window's
+    channels, or of neighbouring windows, ``step`` apart in x and ``dy_step`` in dy.
+    """
+    cdef vf all[WIDE]
+    cdef vf best[WIDE]
+    cdef vf tap = vzero()
+    cdef vf share
     cdef Py_ssize_t i, j, here
-    if kind == AVERAGE:
-        all = vdiv(all, vset1(w.count))
-        best = all
-    else:
-        best = winner(whole, x, rows, columns, w.row_step, w.column_step, n)
+    cdef int v
+    for v in range(vectors):
+        all[v] = read(whole, dy + v * dy_step, n)
+        if kind == AVERAGE:
+            all[v] = vdiv(all[v], vset1(w.count))
+    if kind == MAXIMUM:
+        find_winners(vectors, whole, x, step, rows, columns, w, best, n)
     for i in range(rows):
         if not w.first <= i < w.last:
+            tap = vadd(tap, vset1(columns))
             continue
-        tap = vset1(i * columns)
         for j in range(columns):
-            share = vselect_eq(best, tap, all, vzero()) if kind == MAXIMUM else all
-            here = i * w.row_step + j * w.column_step
-            if not disjoint:
-                share = vadd(read(whole, dx + here, n), share)
-            write(whole, dx + here, share, n)
+            for v in range(vectors):
+                here = v * step + i * w.row_step + j * w.column_step
+                share = vselect_eq(best[v], tap, all[v], vzero()) if kind == MAXIMUM else all[v]
+                if not disjoint:
+                    share = vadd(read(whole, dx + here, n), share)
+                write(whole, dx + here, share, n)
             tap = vadd(tap, vset1(1))
+
+
+cdef inline void give_channels(const int kind, const bint disjoint, const float* x,
+                               const float* dy, float* dx, Py_ssize_t rows, Py_ssize_t columns,
+                               const Window* w, Py_ssize_t channels) noexcept nogil:
+    """One window, several vectors of channels at a time."""
+    cdef Py_ssize_t c = 0
+    while c + WIDE * VL <= channels:
+        give(kind, WIDE, True, disjoint, x + c, VL, dy + c, VL, dx + c, rows, columns, w, VL)
+        c += WIDE * VL
+    while c + VL <= channels:
+        give(kind, 1, True, disjoint, x + c, VL, dy + c, VL, dx + c, rows, columns, w, VL)
+        c += VL
+    if c < channels:
+        give(kind, 1, False, disjoint, x + c, VL, dy + c, VL, dx + c, rows, columns, w,
+             channels - c)
+
+
+cdef inline void give_vector(const int kind, const bint whole, const bint disjoint,
+                             const Attributes* a, const float* x, const float* dy, float* dx,
+                             Py_ssize_t rows, Py_ssize_t columns, const Window* w,
+                             Py_ssize_t windows, Py_ssize_t n) noexcept nogil:
+    """One vector of channels, several windows at a time."""
+    cdef Py_ssize_t step = a.sw * a.c
+    cdef Py_ssize_t dy_step = a.c
+    cdef Py_ssize_t _q
+    for _q in range(windows // WIDE):
+        give(kind, WIDE, whole, disjoint, x, step, dy, dy_step, dx, rows, columns, w, n)
+        x += WIDE * step
+        dy += WIDE * dy_step
+        dx += WIDE * step
+    for _q in range(windows % WIDE):
+        give(kind, 1, whole, disjoint, x, step, dy, dy_step, dx, rows, columns, w, n)
+        x += step
+        dy += dy_step
+        dx += step
 
 
 cdef inline void give_windows(const int kind, const bint disjoint, const Attributes* a,
@@ -253,20 +303,21 @@ cdef inline void give_windows(const int kind, const bint disjoint, const Attribu
                               Py_ssize_t columns, const Window* w, Py_ssize_t windows,
                               Py_ssize_t channels) noexcept nogil:
     """``windows`` neighbours in a row, each of rows x columns positions."""
-    cdef Py_ssize_t x_step = a.sw * a.c
-    cdef Py_ssize_t dy_step = a.c
-    cdef Py_ssize_t whole = channels // VL * VL
     cdef Py_ssize_t _q, c
-    for _q in range(windows):
-        c = 0
-        while c < whole:
-            give(kind, True, disjoint, x + c, dy + c, dx + c, rows, columns, w, VL)
-            c += VL
-        if c < channels:
-            give(kind, False, disjoint, x + c, dy + c, dx + c, rows, columns, w, channels - c)
-        x += x_step
-        dy += dy_step
-        dx += x_step
+    if channels >= WIDE * VL:
+        for _q in range(windows):
+            give_channels(kind, disjoint, x, dy, dx, rows, columns, w, channels)
+            x += a.sw * a.c
+            dx += a.sw * a.c
+            dy += a.c
+        return
+    c = 0
+    while c + VL <= channels:
+        give_vector(kind, True, disjoint, a, x + c, dy + c, dx + c, rows, columns, w, windows, VL)
+        c += VL
+    if c < channels:
+        give_vector(kind, False, disjoint, a, x + c, dy + c, dx + c, rows, columns, w, windows,
+                    channels - c)
 
 
 cdef inline void backward_row(const int kind, const bint disjoint, const Attributes* a,
