@@ -89,6 +89,9 @@ CYCNN_INLINE vf vsqrt(vf a)
 }
 #endif
 
+/* read and forget: bring the line of memory that holds *p into the cache */
+CYCNN_INLINE void touch(const float *p) { (void)*(const volatile float *)p; }
+
 /* the larger of a and b, NaN where either is NaN */
 #if CYCNN_VECTOR_BYTES == 64
 CYCNN_INLINE vf vlargest(vf a, vf b)

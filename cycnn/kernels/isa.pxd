@@ -27,6 +27,7 @@ cdef extern from "isa.h" nogil:
     vf vmax(vf, vf)
     vf vmin(vf, vf)
     vf vsqrt(vf)
+    void touch(const float*)
     vf vlargest(vf, vf)
     vf vselect_larger(vf, vf, vf, vf)
     vu vu_set1(uint32_t)
