@@ -14,11 +14,13 @@ element of ``dx`` is the same sum however the work is split.
 from libc.math cimport INFINITY
 from libc.string cimport memset
 
-from .isa cimport (VL, vadd, vdiv, vf, vlargest, vload, vload_part, vselect_eq, vselect_larger,
+from .isa cimport (VL, touch, vadd, vdiv, vf, vlargest, vload, vload_part, vselect_eq, vselect_larger,
                    vset1, vstore, vstore_part, vzero)
 from .step cimport Run, Step, kernel
 
 cdef enum:
+    LINE = 16  # floats in a line of cache
+    BEYOND_CACHE = 8388608  # bytes of x
     WIDE = 4  # vectors of channels at a time
     MAXIMUM = 0
     AVERAGE = 1
@@ -35,6 +37,7 @@ cdef struct Attributes:
     Py_ssize_t block, blocks  # channels of an item; items along the channels
     Py_ssize_t disjoint  # no element of x is in two windows
     Py_ssize_t cover  # every element of x is in a window
+    Py_ssize_t distant  # x comes from memory, not from a cache
 
 cdef struct Taps:
     # the part of a window along one axis that is inside the image
@@ -62,6 +65,22 @@ cdef inline Py_ssize_t run_length(const Attributes* a, Py_ssize_t q) noexcept no
 
 cdef inline float divisor(const Attributes* a, Taps rows, Taps columns) noexcept nogil:
     return a.count if a.count > 0 else rows.count * columns.count
+
+
+cdef inline void touch_rows(const Attributes* a, const float* x, Taps rows,
+                            Py_ssize_t channels) noexcept nogil:
+    """Read the rows of x that a row of windows covers from end to end.
+
+    Windows jump between rows, which hides from the hardware that memory is read in order. Where x
+    comes from memory this makes it twice as fast; where it is in a cache, a tenth slower.
+    """
+    cdef Py_ssize_t i = rows.position * a.w * a.c
+    cdef Py_ssize_t end = i + ((rows.count - 1) * a.dh + 1) * a.w * a.c
+    if a.distant == 0 or channels < a.c:
+        return
+    while i < end:
+        touch(x + i)
+        i += LINE
 
 
 cdef inline vf read(const bint whole, const float* p, Py_ssize_t n) noexcept nogil:
@@ -157,6 +176,7 @@ cdef inline void forward_row(const int kind, const Attributes* a, const float* x
     cdef float count
     cdef Py_ssize_t windows
     cdef Py_ssize_t q = 0
+    touch_rows(a, x, rows, channels)
     while q < a.q:
         windows = run_length(a, q)
         columns = taps_inside(q * a.sw - a.left, a.kw, a.dw, a.w)
@@ -329,6 +349,9 @@ cdef inline void backward_row(const int kind, const bint disjoint, const Attribu
     cdef Py_ssize_t offset, windows
     cdef Py_ssize_t q = 0
     cdef Window w
+    if kind == MAXIMUM:
+        touch_rows(a, x, rows, channels)
+    touch_rows(a, dx, rows, channels)
     w.row_step, w.column_step = a.dh * a.w * a.c, a.dw * a.c
     w.first = max(low - rows.position + a.dh - 1, 0) // a.dh
     w.last = max(high - rows.position + a.dh - 1, 0) // a.dh
@@ -423,6 +446,7 @@ cdef Attributes describe(x_shape, window, bint count_padding) except *:
     a.disjoint = (a.kh - 1) * a.dh < a.sh and (a.kw - 1) * a.dw < a.sw
     a.cover = (a.p * a.kh - a.top >= a.h and a.q * a.kw - a.left >= a.w and a.sh <= a.kh
                and a.sw <= a.kw and a.dh == a.dw == 1)
+    a.distant = 4 * a.n * a.h * a.w * a.c >= BEYOND_CACHE
     a.band = a.bands = a.block = a.blocks = 0
     return a
 
