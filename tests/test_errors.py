@@ -197,6 +197,16 @@ def test_an_op_says_what_it_cannot_do():
         Op().evaluate()
 
 
+def test_only_the_loss_of_cross_entropy_is_differentiated():
+    graph = Graph()
+    x, labels, scale = graph.input((4, 3)), graph.input((4,), "int32"), graph.input((1,))
+    graph.add(SoftmaxCrossEntropy(), x, labels, scale)
+    (node,) = graph.nodes
+    for dys in ((None, x), (node.outputs[0], x)):
+        with pytest.raises(UnsupportedOp, match="gradient of `SoftmaxCrossEntropy` is that of its"):
+            node.op.gradient(graph, node, dys)
+
+
 def test_unknown_dims_are_left_open():
     """Inference accepts dims that are not known yet."""
     for c in CASES:

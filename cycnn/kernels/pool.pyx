@@ -14,8 +14,8 @@ element of ``dx`` is the same sum however the work is split.
 from libc.math cimport INFINITY
 from libc.string cimport memset
 
-from .isa cimport (VL, touch, vadd, vdiv, vf, vlargest, vload, vload_part, vselect_eq, vselect_larger,
-                   vset1, vstore, vstore_part, vzero)
+from .isa cimport (VL, touch, vadd, vdiv, vf, vlargest, vload, vload_part, vselect_eq,
+                   vselect_larger, vset1, vstore, vstore_part, vzero)
 from .step cimport Run, Step, kernel
 
 cdef enum:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError, UnsupportedOp
 from .base import Cost, Op, Spec, require_rank
 from .pointwise import Scale
 
@@ -100,7 +100,7 @@ class SoftmaxCrossEntropy(Op):
     def gradient(self, graph, node, dys):
         dloss, dlogits = dys[0], node.outputs[1]
         if dys[1] is not None or dloss is None:
-            raise NotImplementedError(f"{self.name}: only the loss can be differentiated")
+            raise UnsupportedOp(f"The gradient of `{self.name}` is that of its loss alone.")
         if dloss.kind != "constant" or not (dloss.array == 1).all():
             dlogits = graph.add(Scale(), dlogits, dloss)
         return [dlogits, None, None]
