@@ -22,7 +22,7 @@ its sum to ``out[z]`` and `reduce.chunks` adds them up in order, so the bits dep
 
 from libc.string cimport memcpy, memset
 
-from .isa cimport MR1, MR2, VL, vload, vload_part, vstore, vstore_part
+from .isa cimport MR2, VL, vload, vload_part, vstore
 from .outer cimport LINE, NR, TALL, Attributes, Block, View, tile
 from .step cimport Step, kernel
 

@@ -15,12 +15,14 @@ __all__ = ["PARALLEL_FROM", "Plan", "estimated_seconds"]
 # A parallel region costs about a microsecond when the workers spin and some ten when they have to be
 # woken; below this much work on one core a step runs serially.
 PARALLEL_FROM = 12e-6
+IN_CACHE = 2**20  # bytes that are still near when a step reads what the one before it wrote
 WEIGHT_KINDS = ("parameter", "state", "constant")
 
 
 def estimated_seconds(cost: Cost) -> float:
     """A rough time on one core, to tell work worth sharing from work that is not."""
-    return cost.flops / 100e9 + cost.nbytes / 25e9
+    bandwidth = 100e9 if cost.nbytes < IN_CACHE else 25e9
+    return cost.flops / 100e9 + cost.nbytes / bandwidth
 
 
 class Plan:
