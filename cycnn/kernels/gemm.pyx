@@ -6,9 +6,12 @@ a and y are row-major and must not overlap; w comes packed from `pack.rows` or `
 be absent. An item is a block of rows times a block of panels.
 """
 
-from .isa cimport VL
+from .isa cimport VL, touch
 from .step cimport Step, kernel
 from .tile cimport Tile, tile_of_height, tile_rows
+
+cdef enum:
+    LINE = 16           # floats in a cache line
 
 cdef struct Attributes:
     Py_ssize_t rows
@@ -20,6 +23,9 @@ cdef struct Attributes:
     Py_ssize_t panels
     Py_ssize_t panel_blocks
     Py_ssize_t panels_first     # whether consecutive items share a block of panels
+    Py_ssize_t distant          # whether a lies beyond the caches
+
+DISTANT = 8 * 2**20  # bytes
 
 
 cdef void tile_4(int mr, const Tile* t) noexcept nogil:
@@ -42,6 +48,11 @@ cdef void multiply(const Attributes* a, const float* x, const float* panels, con
     cdef Py_ssize_t height = tile_rows(a.nv), width = a.nv * VL
     cdef Py_ssize_t tiles = (stop - row + height - 1) // height
     cdef Py_ssize_t low = (stop - row) // tiles, taller = (stop - row) % tiles, i, mr, p
+    if a.distant:
+        # read end to end, the rows come faster than the tile's few streams would bring them
+        # (doing the same for the rows of y before they are written gained nothing)
+        for i in range((stop - row) * a.depth // LINE):
+            touch(x + row * a.depth + i * LINE)
     t.taps, t.tap, t.depth, t.row_step = 1, NULL, a.depth, a.depth
     t.activation, t.y_step, t.bias = a.activation, a.columns, NULL
     for p in range(panel, last):
@@ -86,5 +97,6 @@ def multiply_packed(rows, depth, columns, nv, *, row_blocks, panel_blocks, panel
     a.rows, a.depth, a.columns, a.nv, a.activation = rows, depth, columns, nv, activation
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.row_blocks, a.panel_blocks, a.panels_first = row_blocks, panel_blocks, panels_first
+    a.distant = 4 * a.rows * a.depth >= DISTANT
     items = a.row_blocks * a.panel_blocks if a.rows and a.columns else 0
     return kernel("gemm", run, items, 0, &a, sizeof(a))
