@@ -169,7 +169,9 @@ def test_another_python_thread_makes_progress_during_one_run(threads):
         other.start()
         sys.setswitchinterval(100)  # from here on the other thread runs only when the GIL is let go
         progress = []
-        while not any(progress) and len(progress) < 50:  # a busy machine may give it no CPU
+        while (
+            max(progress, default=0) <= 10 and len(progress) < 50
+        ):  # a busy machine may give it no CPU
             before = len(ticks)
             program.call(X, threads)
             progress.append(len(ticks) - before)
@@ -177,7 +179,7 @@ def test_another_python_thread_makes_progress_during_one_run(threads):
         sys.setswitchinterval(interval)
         stop.set()
         other.join()
-    assert any(progress)
+    assert max(progress) > 10
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -250,7 +250,9 @@ def test_another_python_thread_makes_progress_during_one_step(threads):
         ticker.start()
         sys.setswitchinterval(100)  # from here on the other runs only when the GIL is let go
         progress = []
-        while not any(progress) and len(progress) < 50:  # a busy machine may give it no CPU
+        while (
+            max(progress, default=0) <= 10 and len(progress) < 50
+        ):  # a busy machine may give it no CPU
             before = len(ticks)
             model.train_on_batch(x, labels, threads=threads)
             progress.append(len(ticks) - before)
@@ -258,7 +260,7 @@ def test_another_python_thread_makes_progress_during_one_step(threads):
         sys.setswitchinterval(interval)
         done.set()
         ticker.join()
-    assert any(progress)
+    assert max(progress) > 10
 
 
 def test_validation_split_holds_back_the_end():
