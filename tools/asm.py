@@ -2,7 +2,9 @@
 
 Disassembles the kernels, finds the innermost loops that multiply and add vectors, and prints for each
 module how many there are. A loop that stores a vector to the stack has lost an accumulator: it is
-printed and fails the run. Constants that are read from the stack are counted.
+printed and fails the run. Constants that are read from the stack are counted, and so are the vectors
+that are stored to it outside of these loops: where a tile's accumulators pass through the stack on
+their way in and out, that number is in the hundreds (`kernels/tile.pxd` says how to avoid it).
 
     python tools/asm.py [FOLDER]        # by default cycnn/kernels, after tools/build
 """
@@ -60,13 +62,15 @@ def stack_moves(loop):
 
 def report(path):
     """Print a line for the module at ``path``; return how many of its loops store to the stack."""
-    loops = [loop for loop in innermost_loops(disassemble(path)) if multiply_adds(loop) >= LEAST]
+    code = disassemble(path)
+    loops = [loop for loop in innermost_loops(code) if multiply_adds(loop) >= LEAST]
     largest = max(map(multiply_adds, loops), default=0)
     loads = sum(len(stack_moves(loop)[1]) for loop in loops)
     bad = [loop for loop in loops if stack_moves(loop)[0]]
+    outside = len(stack_moves(code)[0]) - sum(len(stack_moves(loop)[0]) for loop in bad)
     print(
         f"{path.parent.name} {path.name.split('.')[0]:18} {len(loops):3} loops of up to {largest:2} "
-        f"multiply-adds, {loads:3} constants on the stack, {len(bad)} spill"
+        f"multiply-adds, {loads:3} constants and {outside:4} other vectors on the stack, {len(bad)} spill"
     )
     for loop in bad:
         for store in stack_moves(loop)[0]:

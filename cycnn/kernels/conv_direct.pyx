@@ -17,7 +17,7 @@ from libc.string cimport memset
 from .grid cimport Axis, Phase, Pixels, axis_bytes, locate, needed_taps, next_axis, phase_of
 from .isa cimport VL
 from .step cimport Step, kernel
-from .tile cimport Tile, tile_of_height, tile_rows
+from .tile cimport Tile, tile_rows, tiles_of_width
 
 cdef struct Attributes:     # followed by the axes
     Py_ssize_t images
@@ -45,16 +45,8 @@ cdef struct Work:
     int* tap                # [tile][taps]
 
 
-cdef void tile_4(int mr, const Tile* t) noexcept nogil:
-    tile_of_height(mr, 4, True, t)
-
-
-cdef void tile_2(int mr, const Tile* t) noexcept nogil:
-    tile_of_height(mr, 2, True, t)
-
-
-cdef void tile_1(int mr, const Tile* t) noexcept nogil:
-    tile_of_height(mr, 1, True, t)
+cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
+    tiles_of_width(nv, True, mr, t)
 
 
 cdef Py_ssize_t scratch_bytes(const Attributes* a) noexcept nogil:
@@ -118,7 +110,7 @@ cdef void multiply(const Attributes* a, const Work* work, const float* panels, c
     cdef Tile t
     cdef Py_ssize_t width = a.nv * VL, i, m, p
     cdef int mr
-    t.depth, t.rows_step, t.offset = a.depth, work.pixels.step, group * a.depth
+    t.count, t.depth, t.rows_step, t.offset = 1, a.depth, work.pixels.step, group * a.depth
     t.activation, t.bias = a.activation, NULL
     for p in range(panel, last):
         t.panel = panels + (group * a.panels + p) * a.taps * a.depth * width
@@ -131,12 +123,7 @@ cdef void multiply(const Attributes* a, const Work* work, const float* panels, c
             mr = work.first[i + 1] - work.first[i]
             t.taps, t.tap = work.tap_count[i], work.tap + i * a.taps
             t.rows, t.y_rows = work.pixels.rows + m, work.pixels.y + m
-            if a.nv == 4:
-                tile_4(mr, &t)
-            elif a.nv == 2:
-                tile_2(mr, &t)
-            else:
-                tile_1(mr, &t)
+            multiply_tiles(a.nv, mr, &t)
 
 
 cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,

@@ -16,7 +16,7 @@ from libc.string cimport memset
 from .grid cimport Axis, Phase, axis_bytes, next_axis, phase_of, tap_of
 from .isa cimport VL, vadd, vf, vload, vstore_part, vzero
 from .step cimport Step, kernel
-from .tile cimport Tile, tile_of_height, tile_rows
+from .tile cimport Tile, stack, tiles_of_width
 
 cdef enum:
     PIXELS = 4              # of dx that are summed side by side
@@ -33,39 +33,21 @@ cdef struct Attributes:     # followed by the axes
     int nv
 
 
-cdef void tile_4(int mr, const Tile* t) noexcept nogil:
-    tile_of_height(mr, 4, False, t)
-
-
-cdef void tile_2(int mr, const Tile* t) noexcept nogil:
-    tile_of_height(mr, 2, False, t)
-
-
-cdef void tile_1(int mr, const Tile* t) noexcept nogil:
-    tile_of_height(mr, 1, False, t)
+cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
+    tiles_of_width(nv, False, mr, t)
 
 
 cdef void multiply_row(const Attributes* a, const float* dy, Py_ssize_t pixels,
                        const float* panels, float* z) noexcept nogil:
     """A row of z from a row of dy."""
     cdef Tile t
-    cdef Py_ssize_t wide = a.nv * VL, height = tile_rows(a.nv)
-    cdef Py_ssize_t tiles = (pixels + height - 1) // height, i, q, panel
-    cdef int mr
+    cdef Py_ssize_t wide = a.nv * VL, panel
     t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.depth, 0
     t.bias, t.activation, t.y_step, t.columns = NULL, 0, a.width, wide
     for panel in range(a.width // wide):
         t.panel = panels + panel * a.depth * wide
-        for i in range(tiles):
-            q = pixels * i // tiles
-            mr = <int> (pixels * (i + 1) // tiles - q)
-            t.a, t.y = dy + q * a.depth, z + q * a.width + panel * wide
-            if a.nv == 4:
-                tile_4(mr, &t)
-            elif a.nv == 2:
-                tile_2(mr, &t)
-            else:
-                tile_1(mr, &t)
+        t.a, t.y = dy, z + panel * wide
+        stack(multiply_tiles, pixels, a.nv, &t)
 
 
 cdef void multiply(const Attributes* a, const Axis* columns, const float* dy, Py_ssize_t first,

@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memset
 
 from .isa cimport VL
 from .step cimport Step, kernel
-from .tile cimport Tile, tile_of_height, tile_rows
+from .tile cimport Tile, stack, tiles_of_width
 
 cdef struct Attributes:
     Py_ssize_t images
@@ -31,16 +31,8 @@ cdef struct Attributes:
     int activation
 
 
-cdef void tile_4(int mr, const Tile* t) noexcept nogil:
-    tile_of_height(mr, 4, False, t)
-
-
-cdef void tile_2(int mr, const Tile* t) noexcept nogil:
-    tile_of_height(mr, 2, False, t)
-
-
-cdef void tile_1(int mr, const Tile* t) noexcept nogil:
-    tile_of_height(mr, 1, False, t)
+cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
+    tiles_of_width(nv, False, mr, t)
 
 
 cdef void pad(const Attributes* a, const float* x, Py_ssize_t first, Py_ssize_t rows,
@@ -64,10 +56,7 @@ cdef void multiply(const Attributes* a, const float* x, Py_ssize_t x_width, cons
                    const float* b, float* y, Py_ssize_t rows) noexcept nogil:
     """Output rows 0 to ``rows`` from the image row and column where their first tap reads."""
     cdef Tile t
-    cdef Py_ssize_t height = tile_rows(a.nv), wide = a.nv * VL, row = x_width * a.channels
-    cdef Py_ssize_t tiles = (a.out_width + height - 1) // height
-    cdef Py_ssize_t low = a.out_width // tiles, taller = a.out_width % tiles, i, p, panel
-    cdef int mr
+    cdef Py_ssize_t wide = a.nv * VL, row = x_width * a.channels, p, panel
     t.taps, t.tap, t.depth = a.kh, NULL, a.kw * a.channels
     t.tap_step, t.row_step = a.row_dilation * row, a.column_step * a.channels
     t.activation, t.y_step, t.bias = a.activation, a.filters, NULL
@@ -79,16 +68,7 @@ cdef void multiply(const Attributes* a, const float* x, Py_ssize_t x_width, cons
         for p in range(rows):
             t.a = x + p * a.row_step * row
             t.y = y + p * a.out_width * a.filters + panel * wide
-            for i in range(tiles):
-                mr = <int> (low + (i < taller))
-                if a.nv == 4:
-                    tile_4(mr, &t)
-                elif a.nv == 2:
-                    tile_2(mr, &t)
-                else:
-                    tile_1(mr, &t)
-                t.a += mr * t.row_step
-                t.y += mr * a.filters
+            stack(multiply_tiles, a.out_width, a.nv, &t)
 
 
 cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,

@@ -23,11 +23,16 @@ its sum to ``out[z]`` and `reduce.chunks` adds them up in order, so the bits dep
 from libc.string cimport memcpy, memset
 
 from .isa cimport MR2, VL, vload, vload_part, vstore
-from .outer cimport LINE, NR, TALL, Attributes, Block, View, tile
+from .outer cimport LINE, NR, TALL, Attributes, Block, View, walk
 from .step cimport Step, kernel
 
 cdef extern from *:
     void __builtin_prefetch(const void*, int, int) noexcept nogil
+
+cdef enum:
+    VIEWS = 8           # taps of a row of the filter that go to the tile together
+
+DISTANT = 8 * 2**20  # bytes of x and dy together that are beyond the caches: fetched ahead of use
 
 # channels of x and of dy in a full tile
 TILE = (MR2, NR)
@@ -43,78 +48,78 @@ cdef struct Ahead:
     Py_ssize_t rows, width, stride, at
 
 
-cdef void tile_of_two(Py_ssize_t channels, const Attributes* a, const Block* b,
-                      const View* v) noexcept nogil:
+cdef void tiles_of_two(Py_ssize_t channels, const Attributes* a, const Block* b, const View* v,
+                       Py_ssize_t views) noexcept nogil:
     """The tile that is two vectors wide, for 1 to MR2 channels."""
     if channels == MR2:
-        tile(1, MR2, 2, a, b, v)
+        walk(1, MR2, 2, a, b, v, views)
     elif channels == 1:
-        tile(1, 1, 2, a, b, v)
+        walk(1, 1, 2, a, b, v, views)
     elif channels == 2:
-        tile(1, 2, 2, a, b, v)
+        walk(1, 2, 2, a, b, v, views)
     elif channels == 3:
-        tile(1, 3, 2, a, b, v)
+        walk(1, 3, 2, a, b, v, views)
     elif channels == 4:
-        tile(1, 4, 2, a, b, v)
+        walk(1, 4, 2, a, b, v, views)
     elif channels == 5:
-        tile(1, 5, 2, a, b, v)
+        walk(1, 5, 2, a, b, v, views)
     elif MR2 > 6 and channels == 6:
-        tile(1, 6, 2, a, b, v)
+        walk(1, 6, 2, a, b, v, views)
     elif MR2 > 6 and channels == 7:
-        tile(1, 7, 2, a, b, v)
+        walk(1, 7, 2, a, b, v, views)
     elif MR2 > 6 and channels == 8:
-        tile(1, 8, 2, a, b, v)
+        walk(1, 8, 2, a, b, v, views)
     elif MR2 > 6 and channels == 9:
-        tile(1, 9, 2, a, b, v)
+        walk(1, 9, 2, a, b, v, views)
     elif MR2 > 6 and channels == 10:
-        tile(1, 10, 2, a, b, v)
+        walk(1, 10, 2, a, b, v, views)
     elif MR2 > 6 and channels == 11:
-        tile(1, 11, 2, a, b, v)
+        walk(1, 11, 2, a, b, v, views)
     elif MR2 > 6 and channels == 12:
-        tile(1, 12, 2, a, b, v)
+        walk(1, 12, 2, a, b, v, views)
     elif MR2 > 6 and channels == 13:
-        tile(1, 13, 2, a, b, v)
+        walk(1, 13, 2, a, b, v, views)
 
 
-cdef void tile_of_one(Py_ssize_t channels, const Attributes* a, const Block* b,
-                      const View* v) noexcept nogil:
+cdef void tiles_of_one(Py_ssize_t channels, const Attributes* a, const Block* b, const View* v,
+                       Py_ssize_t views) noexcept nogil:
     """The tile that is one vector wide, for 1 to TALL channels."""
     if channels == TALL:
-        tile(1, TALL, 1, a, b, v)
+        walk(1, TALL, 1, a, b, v, views)
     elif channels == 1:
-        tile(1, 1, 1, a, b, v)
+        walk(1, 1, 1, a, b, v, views)
     elif channels == 2:
-        tile(1, 2, 1, a, b, v)
+        walk(1, 2, 1, a, b, v, views)
     elif channels == 3:
-        tile(1, 3, 1, a, b, v)
+        walk(1, 3, 1, a, b, v, views)
     elif channels == 4:
-        tile(1, 4, 1, a, b, v)
+        walk(1, 4, 1, a, b, v, views)
     elif channels == 5:
-        tile(1, 5, 1, a, b, v)
+        walk(1, 5, 1, a, b, v, views)
     elif channels == 6:
-        tile(1, 6, 1, a, b, v)
+        walk(1, 6, 1, a, b, v, views)
     elif channels == 7:
-        tile(1, 7, 1, a, b, v)
+        walk(1, 7, 1, a, b, v, views)
     elif channels == 8:
-        tile(1, 8, 1, a, b, v)
+        walk(1, 8, 1, a, b, v, views)
     elif channels == 9:
-        tile(1, 9, 1, a, b, v)
+        walk(1, 9, 1, a, b, v, views)
     elif channels == 10:
-        tile(1, 10, 1, a, b, v)
+        walk(1, 10, 1, a, b, v, views)
     elif channels == 11:
-        tile(1, 11, 1, a, b, v)
+        walk(1, 11, 1, a, b, v, views)
     elif TALL > 12 and channels == 12:
-        tile(1, 12, 1, a, b, v)
+        walk(1, 12, 1, a, b, v, views)
     elif TALL > 12 and channels == 13:
-        tile(1, 13, 1, a, b, v)
+        walk(1, 13, 1, a, b, v, views)
     elif TALL > 12 and channels == 14:
-        tile(1, 14, 1, a, b, v)
+        walk(1, 14, 1, a, b, v, views)
     elif TALL > 12 and channels == 15:
-        tile(1, 15, 1, a, b, v)
+        walk(1, 15, 1, a, b, v, views)
 
 
 cdef inline Py_ssize_t rows_together(Py_ssize_t channels, Py_ssize_t width) noexcept nogil:
-    """How many rows of a folded filter `tile_of_rows` takes together: 1 where it takes none."""
+    """How many rows of a folded filter `tiles_of_rows` takes together: 1 where it takes none."""
     if channels == 3 and (width <= VL or VL == 16):
         return 3
     if channels == 5 and width <= VL:
@@ -124,19 +129,19 @@ cdef inline Py_ssize_t rows_together(Py_ssize_t channels, Py_ssize_t width) noex
     return 1
 
 
-cdef void tile_of_rows(Py_ssize_t channels, Py_ssize_t width, const Attributes* a, const Block* b,
-                       const View* v) noexcept nogil:
+cdef void tiles_of_rows(Py_ssize_t channels, Py_ssize_t width, const Attributes* a, const Block* b,
+                        const View* v, Py_ssize_t views) noexcept nogil:
     """The tile of `rows_together` rows: few channels alone would not fill the pipeline."""
     if channels == 3 and width <= VL:
-        tile(3, 3, 1, a, b, v)
+        walk(3, 3, 1, a, b, v, views)
     elif VL == 16 and channels == 3:
-        tile(3, 3, 2, a, b, v)
+        walk(3, 3, 2, a, b, v, views)
     elif VL == 16 and channels == 5:
-        tile(5, 5, 1, a, b, v)
+        walk(5, 5, 1, a, b, v, views)
     elif channels == 5:
-        tile(2, 5, 1, a, b, v)
+        walk(2, 5, 1, a, b, v, views)
     elif VL == 16:
-        tile(3, 9, 1, a, b, v)
+        walk(3, 9, 1, a, b, v, views)
 
 
 cdef inline Py_ssize_t count(Py_ssize_t size, Py_ssize_t part) noexcept nogil:
@@ -144,16 +149,12 @@ cdef inline Py_ssize_t count(Py_ssize_t size, Py_ssize_t part) noexcept nogil:
     return (size + part - 1) // part
 
 
-cdef void tap(const Attributes* a, const Block* block, Py_ssize_t g, Py_ssize_t r, Py_ssize_t rows,
-              Py_ssize_t s, Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t k0, Py_ssize_t width,
-              float* dw) noexcept nogil:
-    """One tile: tap (r, s) and the ``rows`` - 1 below it, channels c0 to c1 of group g, ``width``
-    output channels from k0."""
+cdef View view_of(const Attributes* a, Py_ssize_t g, Py_ssize_t r, Py_ssize_t s, Py_ssize_t c0,
+                  Py_ssize_t k0, Py_ssize_t width, float* dw) noexcept nogil:
+    """Tap (r, s): channels of group g from c0, ``width`` output channels from k0."""
     cdef View view
-    cdef Py_ssize_t column = s * a.dw - a.pw
+    cdef Py_ssize_t column = 0 if a.padded else s * a.dw - a.pw
     cdef Py_ssize_t size = a.padded if a.padded else a.w
-    if a.padded:
-        column = 0
     view.row_offset = r * a.dh - a.ph
     view.x_offset = column * a.c + g * a.channels + c0
     view.low = 0
@@ -163,12 +164,27 @@ cdef void tap(const Attributes* a, const Block* block, Py_ssize_t g, Py_ssize_t 
         view.high = min(a.q, count(max(size - column, 0), a.sw))
     view.dw = dw + ((r * a.s + s) * a.channels + c0) * a.k + k0
     view.lanes = width - VL if width > VL else width
-    if rows > 1:
-        tile_of_rows(c1 - c0, width, a, block, &view)
-    elif width > VL:
-        tile_of_two(c1 - c0, a, block, &view)
-    else:
-        tile_of_one(c1 - c0, a, block, &view)
+    return view
+
+
+cdef void row_of_taps(const Attributes* a, const Block* block, Py_ssize_t g, Py_ssize_t r,
+                      Py_ssize_t rows, Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t k0,
+                      Py_ssize_t width, float* dw) noexcept nogil:
+    """Row r of the filter, and the ``rows`` - 1 below it: channels c0 to c1 of group g, ``width``
+    output channels from k0."""
+    cdef View views[VIEWS]
+    cdef Py_ssize_t s = 0, n, i
+    while s < a.s:
+        n = min(<Py_ssize_t> VIEWS, a.s - s)
+        for i in range(n):
+            views[i] = view_of(a, g, r, s + i, c0, k0, width, dw)
+        if rows > 1:
+            tiles_of_rows(c1 - c0, width, a, block, views, n)
+        elif width > VL:
+            tiles_of_two(c1 - c0, a, block, views, n)
+        else:
+            tiles_of_one(c1 - c0, a, block, views, n)
+        s += n
 
 
 cdef void pack_panel(const Attributes* a, const Block* block, const float* dy, Py_ssize_t width,
@@ -264,7 +280,7 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* dy, con
     cdef Py_ssize_t group_k = a.k // a.groups
     cdef Py_ssize_t panels = count(group_k, NR)
     cdef Py_ssize_t r1 = (part.row + 1) * a.r // a.row_blocks
-    cdef Py_ssize_t panel, k0, width, tiles, together, rows, i, i0, i1, r, s
+    cdef Py_ssize_t panel, k0, width, tiles, together, rows, i, i0, i1, r
     cdef const float* from_dy
     # lines of the next block to send for with every tile
     rows = (r1 - r0) * a.s * count(
@@ -291,11 +307,10 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* dy, con
             r = r0
             while r < r1:
                 rows = together if r + together <= r1 else 1
-                for s in range(a.s):
-                    fetch(&ahead[0], x_lines)
-                    fetch(&ahead[1], dy_lines)
-                    tap(a, block, g, r, rows, s, i * a.channels // tiles,
-                        (i + 1) * a.channels // tiles, k0, width, out)
+                fetch(&ahead[0], x_lines * a.s)
+                fetch(&ahead[1], dy_lines * a.s)
+                row_of_taps(a, block, g, r, rows, i * a.channels // tiles,
+                            (i + 1) * a.channels // tiles, k0, width, out)
                 r += rows
 
 
@@ -350,15 +365,14 @@ cdef void item(const Attributes* a, Py_ssize_t number, bint follows, const float
     for i in range(part.blocks):
         place(a, &part, i, &block)
         block.add = i > 0 or a.accumulate
-        if part.size:
-            if i + 1 < part.blocks:
-                place(a, &part, i + 1, &next_block)
-                look_ahead(a, &next_block, x, dy, &part, ahead)
-            elif follows:
-                place(a, &next_part, 0, &next_block)
-                look_ahead(a, &next_block, x, dy, &next_part, ahead)
-            if a.padded:
-                copy_rows(a, &block, x, copy)
+        if a.distant and part.size and i + 1 < part.blocks:
+            place(a, &part, i + 1, &next_block)
+            look_ahead(a, &next_block, x, dy, &part, ahead)
+        elif a.distant and part.size and follows:
+            place(a, &next_part, 0, &next_block)
+            look_ahead(a, &next_block, x, dy, &next_part, ahead)
+        if a.padded and part.size:
+            copy_rows(a, &block, x, copy)
         block_gradient(a, &block, dy, &part, ahead, scratch, out)
 
 
@@ -400,6 +414,7 @@ def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *,
     a.chunks, a.row_blocks = chunks, row_blocks
     a.channel_blocks, a.panel_blocks = channel_blocks, panel_blocks
     a.block, a.accumulate = block, accumulate
+    a.distant = 4 * (a.n * a.h * a.w * a.c + a.n * a.p * a.q * a.k) >= DISTANT
     if a.folded:
         if a.pw > 0 or (a.q - 1) * a.sw + a.s > a.w:
             a.padded = (a.q - 1) * a.sw + a.s

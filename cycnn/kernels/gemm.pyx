@@ -8,7 +8,7 @@ be absent. An item is a block of rows times a block of panels.
 
 from .isa cimport VL, touch
 from .step cimport Step, kernel
-from .tile cimport Tile, tile_of_height, tile_rows
+from .tile cimport Tile, stack, tiles_of_width
 
 cdef enum:
     LINE = 16           # floats in a cache line
@@ -28,16 +28,8 @@ cdef struct Attributes:
 DISTANT = 8 * 2**20  # bytes
 
 
-cdef void tile_4(int mr, const Tile* t) noexcept nogil:
-    tile_of_height(mr, 4, False, t)
-
-
-cdef void tile_2(int mr, const Tile* t) noexcept nogil:
-    tile_of_height(mr, 2, False, t)
-
-
-cdef void tile_1(int mr, const Tile* t) noexcept nogil:
-    tile_of_height(mr, 1, False, t)
+cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
+    tiles_of_width(nv, False, mr, t)
 
 
 cdef void multiply(const Attributes* a, const float* x, const float* panels, const float* b,
@@ -45,9 +37,7 @@ cdef void multiply(const Attributes* a, const float* x, const float* panels, con
                    Py_ssize_t last) noexcept nogil:
     """Rows ``row`` to ``stop`` times panels ``panel`` to ``last``: tiles of nearly equal height."""
     cdef Tile t
-    cdef Py_ssize_t height = tile_rows(a.nv), width = a.nv * VL
-    cdef Py_ssize_t tiles = (stop - row + height - 1) // height
-    cdef Py_ssize_t low = (stop - row) // tiles, taller = (stop - row) % tiles, i, mr, p
+    cdef Py_ssize_t width = a.nv * VL, i, p
     if a.distant:
         # read end to end, the rows come faster than the tile's few streams would bring them
         # (doing the same for the rows of y before they are written gained nothing)
@@ -62,16 +52,7 @@ cdef void multiply(const Attributes* a, const float* x, const float* panels, con
         t.columns = min(width, a.columns - p * width)
         t.a = x + row * a.depth
         t.y = y + row * a.columns + p * width
-        for i in range(tiles):
-            mr = low + (i < taller)
-            if a.nv == 4:
-                tile_4(<int> mr, &t)
-            elif a.nv == 2:
-                tile_2(<int> mr, &t)
-            else:
-                tile_1(<int> mr, &t)
-            t.a += mr * a.depth
-            t.y += mr * a.columns
+        stack(multiply_tiles, stop - row, a.nv, &t)
 
 
 cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,

@@ -37,8 +37,10 @@ enum {
     VL = CYCNN_VECTOR_BYTES / 4,
 #if CYCNN_VECTOR_BYTES == 64
     MR4 = 6, MR2 = 14, MR1 = 14,
-#else
+#elif CYCNN_VECTOR_BYTES == 32
     MR4 = 3, MR2 = 6, MR1 = 12,
+#else
+    MR4 = 2, MR2 = 5, MR1 = 12, /* a product needs a register of its own where there is no FMA */
 #endif
     MR_MAX = 14
 };

@@ -26,6 +26,7 @@ cdef struct Attributes:
     Py_ssize_t panel_blocks     # and the panels of output channels of a group are split
     Py_ssize_t block            # at most so many pixels at a time
     Py_ssize_t accumulate
+    Py_ssize_t distant          # whether x and dy lie beyond the caches
 
 cdef struct Block:
     # pixels begin <= m < end of the output, (n, p, q) being the position of the first
@@ -46,64 +47,70 @@ cdef struct View:
     float* dw
 
 
-cdef inline void put(float* at, vf value, Py_ssize_t lanes, bint add) noexcept nogil:
-    """Store, or add to what is there, the first ``lanes`` of a vector."""
-    if lanes == VL:
-        vstore(at, vadd(vload(at), value) if add else value)
-    else:
-        vstore_part(at, vadd(vload_part(at, lanes), value) if add else value, lanes)
+cdef inline void walk(const int taps, const int channels, const int vectors, const Attributes* a,
+                      const Block* block, const View* view, Py_ssize_t views) noexcept nogil:
+    """dw[taps * channels, vectors * VL] (+)= sum over the block's pixels of outer(x, dy), for each view.
 
-
-cdef inline void tile(const int taps, const int channels, const int vectors, const Attributes* a,
-                      const Block* block, const View* view) noexcept nogil:
-    """dw[taps * channels, vectors * VL] (+)= sum over the block's pixels of outer(x, dy).
-
-    ``taps`` > 1 takes that many rows of a folded filter together, for filters of few channels.
+    ``taps`` > 1 takes that many rows of a folded filter together, for filters of few channels. (That
+    the body stands in a loop keeps the sums in registers on its way in and out, see `tile.pxd`.)
     """
     cdef vf sums[ROWS][2]
     cdef vf b[2]
     cdef const float* xs[8]
     cdef const float* y
-    cdef Py_ssize_t m = block.begin
-    cdef Py_ssize_t n = block.n
-    cdef Py_ssize_t p = block.p
-    cdef Py_ssize_t q = block.q
+    cdef float* dw
+    cdef bint full
     cdef Py_ssize_t step = a.sw * a.c
-    cdef Py_ssize_t left, stop, h, offset, _
+    cdef Py_ssize_t m, n, p, q, left, stop, h, offset, _v, _
     cdef int t, i, j
-    for i in range(taps * channels):
-        for j in range(vectors):
-            sums[i][j] = vzero()
-    while m < block.end:
-        stop = min(a.q, q + block.end - m)
-        left = max(q, view.low)
-        y = block.dy + (m - block.begin + left - q) * block.dy_step
-        offset = left * step + view.x_offset
-        m += stop - q
-        stop = min(stop, view.high)
-        q = 0
-        for t in range(taps):
-            h = p * a.sh + view.row_offset + t * a.dh
-            xs[t] = block.zero
-            if 0 <= h < a.h:
-                xs[t] = block.x + ((n * a.h + h - block.first) * block.x_row + offset)
-            elif taps == 1:
-                stop = left
-        for _ in range(stop - left):
+    for _v in range(views):
+        m, n, p, q = block.begin, block.n, block.p, block.q
+        for i in range(taps * channels):
             for j in range(vectors):
-                b[j] = vload(y + j * VL)
+                sums[i][j] = vzero()
+        while m < block.end:
+            stop = min(a.q, q + block.end - m)
+            left = max(q, view.low)
+            y = block.dy + (m - block.begin + left - q) * block.dy_step
+            offset = left * step + view.x_offset
+            m += stop - q
+            stop = min(stop, view.high)
+            q = 0
             for t in range(taps):
-                for i in range(channels):
-                    for j in range(vectors):
-                        sums[t * channels + i][j] = vfma(
-                            vset1(xs[t][i]), b[j], sums[t * channels + i][j])
-                xs[t] += step
-            y += block.dy_step
-        p += 1
-        if p == a.p:
-            p = 0
-            n += 1
-    for i in range(taps * channels):
-        for j in range(vectors):
-            put(view.dw + i * a.k + j * VL, sums[i][j],
-                view.lanes if j == vectors - 1 else VL, block.add)
+                h = p * a.sh + view.row_offset + t * a.dh
+                xs[t] = block.zero
+                if 0 <= h < a.h:
+                    xs[t] = block.x + ((n * a.h + h - block.first) * block.x_row + offset)
+                elif taps == 1:
+                    stop = left
+            for _ in range(stop - left):
+                for j in range(vectors):
+                    b[j] = vload(y + j * VL)
+                for t in range(taps):
+                    for i in range(channels):
+                        for j in range(vectors):
+                            sums[t * channels + i][j] = vfma(
+                                vset1(xs[t][i]), b[j], sums[t * channels + i][j])
+                    xs[t] += step
+                y += block.dy_step
+            p += 1
+            if p == a.p:
+                p = 0
+                n += 1
+        dw = view.dw
+        full = view.lanes == VL
+        for i in range(taps * channels):
+            if block.add:
+                for j in range(vectors - 1):
+                    sums[i][j] = vadd(vload(dw + j * VL), sums[i][j])
+                sums[i][vectors - 1] = vadd(
+                    vload(dw + (vectors - 1) * VL) if full
+                    else vload_part(dw + (vectors - 1) * VL, view.lanes), sums[i][vectors - 1])
+            for j in range(vectors - 1):
+                vstore(dw + j * VL, sums[i][j])
+            if full:
+                vstore(dw + (vectors - 1) * VL, sums[i][vectors - 1])
+            else:
+                vstore_part(dw + (vectors - 1) * VL, sums[i][vectors - 1], view.lanes)
+            dw += a.k
+        view += 1

@@ -5,6 +5,10 @@ the whole sum; ``mr`` and ``nv`` are literals, so every loop over them becomes s
 The second operand lies in a *panel*, which `pack` makes, zero-padded to a whole number of vectors:
 
     panel[tap][depth][nv * VL]      the columns of one tap are read once, in order, by every tile
+
+The body stands in a loop over equal tiles below one another. It is no luxury: gcc unrolls constant
+loops early, before it decides what lives in registers, only where a loop encloses them; without
+one the accumulators pass through the stack on the way in and out, some 400 cycles a tile.
 """
 
 from .isa cimport (
@@ -16,6 +20,7 @@ cdef enum:
     RELU = 1
 
 cdef struct Tile:
+    Py_ssize_t count        # how many tiles of mr rows lie below one another
     Py_ssize_t taps         # how many taps are summed
     const int* tap          # their numbers, ascending; NULL: all, 0 .. taps - 1
     Py_ssize_t depth        # floats of a row that one tap multiplies
@@ -57,49 +62,50 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const Tile*
     cdef const float* panel
     cdef float* y
     cdef vf x
-    cdef Py_ssize_t depth = t.depth, step = t.row_step, u, tap, _c
+    cdef Py_ssize_t depth = t.depth, step = t.row_step, u, tap, n, _c
     cdef int i, j
-    for j in range(nv):
-        x = vzero()
-        if t.bias != NULL:
-            x = (vload(t.bias + j * VL) if t.columns >= nv * VL
-                 else vload_part(t.bias + j * VL, lanes(t.columns, j)))
-        for i in range(mr):
-            acc[i * nv + j] = x
-    for u in range(t.taps):
-        tap = u if t.tap == NULL else t.tap[u]
-        panel = t.panel + tap * depth * nv * VL
-        if gather:
+    for n in range(t.count):
+        for j in range(nv):
+            x = vzero()
+            if t.bias != NULL:
+                x = (vload(t.bias + j * VL) if t.columns >= nv * VL
+                     else vload_part(t.bias + j * VL, lanes(t.columns, j)))
             for i in range(mr):
-                rows[i] = t.rows[tap * t.rows_step + i] + t.offset
-        else:
-            a = t.a + tap * t.tap_step
-        for _c in range(depth):
-            for j in range(nv):
-                b[j] = vload(panel + j * VL)
-            for i in range(mr):
-                x = vset1(rows[i][_c] if gather else a[i * step])
+                acc[i * nv + j] = x
+        for u in range(t.taps):
+            tap = u if t.tap == NULL else t.tap[u]
+            panel = t.panel + tap * depth * nv * VL
+            if gather:
+                for i in range(mr):
+                    rows[i] = t.rows[tap * t.rows_step + n * mr + i] + t.offset
+            else:
+                a = t.a + tap * t.tap_step + n * mr * step
+            for _c in range(depth):
                 for j in range(nv):
-                    acc[i * nv + j] = vfma(x, b[j], acc[i * nv + j])
-            panel += nv * VL
-            if not gather:
-                a += 1
-    if t.activation == RELU:
-        for i in range(mr * nv):
-            acc[i] = vmax(vzero(), acc[i])
-    for i in range(mr):
-        y = t.y_rows[i] + t.y_offset if gather else t.y + i * t.y_step
-        if t.columns >= nv * VL:
-            for j in range(nv):
-                vstore(y + j * VL, acc[i * nv + j])
-        else:
-            for j in range(nv):
-                vstore_part(y + j * VL, acc[i * nv + j], lanes(t.columns, j))
+                    b[j] = vload(panel + j * VL)
+                for i in range(mr):
+                    x = vset1(rows[i][_c] if gather else a[i * step])
+                    for j in range(nv):
+                        acc[i * nv + j] = vfma(x, b[j], acc[i * nv + j])
+                panel += nv * VL
+                if not gather:
+                    a += 1
+        if t.activation == RELU:
+            for i in range(mr * nv):
+                acc[i] = vmax(vzero(), acc[i])
+        for i in range(mr):
+            y = (t.y_rows[n * mr + i] + t.y_offset if gather
+                 else t.y + (n * mr + i) * t.y_step)
+            if t.columns >= nv * VL:
+                for j in range(nv):
+                    vstore(y + j * VL, acc[i * nv + j])
+            else:
+                for j in range(nv):
+                    vstore_part(y + j * VL, acc[i * nv + j], lanes(t.columns, j))
 
 
-cdef inline void tile_of_height(int mr, const int nv, const bint gather,
-                                const Tile* t) noexcept nogil:
-    """The tile with ``1 <= mr <= tile_rows(nv)`` rows: one specialised copy per height."""
+cdef inline void tiles(const int nv, const bint gather, const int mr, const Tile* t) noexcept nogil:
+    """The tiles with ``1 <= mr <= tile_rows(nv)`` rows: one specialised copy per height."""
     if mr == 1:
         tile(1, nv, gather, t)
     elif mr == 2:
@@ -128,3 +134,30 @@ cdef inline void tile_of_height(int mr, const int nv, const bint gather,
         tile(13, nv, gather, t)
     elif mr == 14 and tile_rows(nv) >= 14:
         tile(14, nv, gather, t)
+
+
+cdef inline void tiles_of_width(const int nv, const bint gather, const int mr,
+                                const Tile* t) noexcept nogil:
+    """The tiles that are ``nv`` = 4, 2 or 1 vectors wide; each kernel wraps it once."""
+    if nv == 4:
+        tiles(4, gather, mr, t)
+    elif nv == 2:
+        tiles(2, gather, mr, t)
+    else:
+        tiles(1, gather, mr, t)
+
+
+ctypedef void (*Multiply)(int nv, int mr, const Tile*) noexcept nogil  # a kernel's `tiles_of_width`
+
+
+cdef inline void stack(Multiply multiply, Py_ssize_t rows, int nv, Tile* t) noexcept nogil:
+    """``rows`` evenly spaced rows from ``t.a`` and ``t.y`` on, in tiles of nearly equal height."""
+    cdef Py_ssize_t tiles = (rows + tile_rows(nv) - 1) // tile_rows(nv)
+    cdef Py_ssize_t low = rows // max(tiles, <Py_ssize_t> 1), taller = rows - low * tiles
+    if taller:
+        t.count = taller
+        multiply(nv, <int> low + 1, t)
+        t.a += taller * (low + 1) * t.row_step
+        t.y += taller * (low + 1) * t.y_step
+    t.count = tiles - taller
+    multiply(nv, <int> low, t)
