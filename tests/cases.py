@@ -132,9 +132,10 @@ class Convolution:
     def y(self) -> tuple[int, ...]:
         return (self.x[0], *self.window.output(self.x[1:3]), self.filters)
 
-    def forward(self, bias: bool, activation: str | None) -> Case:
+    def forward(self, bias: bool, activation: str | None, residual: bool = False) -> Case:
         op = Conv2D(self.window, self.groups, activation)
-        return case(op, self.x, self.w, (self.filters,) if bias else None)
+        added = [self.y] if residual else []
+        return case(op, self.x, self.w, (self.filters,) if bias else None, *added)
 
     def backward_data(self) -> Case:
         return case(Conv2DBackwardData(self.window, self.groups, self.x), self.y, self.w)
@@ -298,6 +299,11 @@ def pooled(shape: tuple[int, ...], w: Window) -> tuple[int, ...]:
 
 CASES = [
     *(c.forward(*EPILOGUES[i % 4]) for i, c in enumerate(CONVOLUTIONS)),
+    *(
+        c.forward(*EPILOGUES[i % 4], residual=True)
+        for i, c in enumerate(CONVOLUTIONS)
+        if c.groups == 1
+    ),
     *(c.backward_data() for c in CONVOLUTIONS),
     *(c.backward_weight(i % 3 == 0) for i, c in enumerate(CONVOLUTIONS)),
     *(

@@ -75,7 +75,7 @@ def activate(y, activation):
 # ---- convolution and dense -----------------------------------------------------------------------
 
 
-def conv2d(op, x, w, b):
+def conv2d(op, x, w, b, residual=0):
     size, filters = x.shape[1:3], w.shape[3]
     y = np.zeros((x.shape[0], *output_size(op.window, size), filters))
     padded = pad(x, op.window)
@@ -83,7 +83,7 @@ def conv2d(op, x, w, b):
         for g in range(op.groups):
             i, k = channels_of(g, x.shape[3], op.groups), channels_of(g, filters, op.groups)
             y[:, p, q, k] = np.tensordot(padded[:, rows, columns, i], w[..., k], 3)
-    return activate(y if b is None else y + b, op.activation)
+    return activate((y if b is None else y + b) + residual, op.activation)
 
 
 def conv2d_backward_data(op, dy, w):

@@ -51,6 +51,7 @@ REFUSED = [
     (Conv2D(three, groups=3), [(2, 7, 7, 6), (3, 3, 2, 8)], "`groups` must divide .* filters=8"),
     (Conv2D(three, groups=0), [I, W], "`groups` must divide .*Received: groups=0"),
     (Conv2D(three), [I, W, (7,)], r"takes b of shape \(8,\). Received: b of shape \(7,\)"),
+    (Conv2D(three), [I, W, None, I], r"takes a residual of shape .*Received: \(2, 7, 7, 4\)"),
     (Conv2D(three), [(2, 2, 7, 4), W], "extent 3 does not fit into an input of 2"),
     (Conv2D(window(3, 2, strict=True)), [(1, 8, 8, 4), W], "does not tile .*W=8, K=3, P=0.*S=2"),
     (Conv2DBackwardData(three, 1, I), [D[1:], W], "`Conv2DBackwardData` takes dy of rank 4"),

@@ -61,6 +61,23 @@ def test_relu_is_fused_into_what_feeds_it():
     assert "relu" not in names
 
 
+def test_a_sum_is_fused_into_the_later_of_what_feeds_it():
+    plan = networks.residual().plan((1, 8, 8, 3))
+    assert "add" not in [step.kernel.name for step in plan.steps]
+    assert [len(n.inputs) for n in plan.graph.nodes if n.op.name == "Conv2D"] == [3, 3, 4]
+
+
+def test_a_sum_stays_where_its_terms_are_needed_or_are_one():
+    x = layers.Input((4, 4, 3))
+    y = layers.Conv2D(3, 3, padding="same", seed=0)(x)
+    twice = cycnn.Model(x, layers.Add()([y, y]))
+    also = cycnn.Model(x, [layers.Add()([x, y]), y])
+    data = images(2, 4, 4, 3)
+    for model in (twice, also):
+        assert "add" in [step.kernel.name for step in model.plan(data.shape).steps]
+    np.testing.assert_array_equal(twice.predict(data), 2 * also.predict(data)[1])
+
+
 def test_names_follow_call_order():
     names = [layer.name for layer in networks.small().layers]
     assert names[:4] == ["conv2d", "max_pooling2d", "conv2d_1", "re_lu"]

@@ -100,7 +100,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
         pc = phase_of(columns, phase % columns.phases)
         n = pr.count * pc.count
         x = <const float*> buffers[step.operand[0]] + image * rows.in_size * columns.in_size * c
-        y = <float*> buffers[step.operand[3]] + image * rows.out_size * columns.out_size * c
+        y = <float*> buffers[step.operand[4]] + image * rows.out_size * columns.out_size * c
         locate(&pixels, rows, columns, pr, pc, n * block // a.pixel_blocks,
                n * (block + 1) // a.pixel_blocks, x, c, y, c)
         i = 0

@@ -1,12 +1,14 @@
 """Direct convolution (implicit matrix product) over NHWC pixels, and its gradient for the data.
 
     y[n, p, q, k] = activation(b[k] + sum over taps r, s, over c of
-                               x[n, row(p, r), col(q, s), c] * w[r, s, c, k])
+                               x[n, row(p, r), col(q, s), c] * w[r, s, c, k]
+                         + residual[n, p, q, k])
 
 in each group of channels, where row() and col() are those of the phases of an axis, see grid.pxd.
 No column matrix is formed: a table of pointers says where each tap of each pixel reads, and padding
 is a pointer to a row of zeros. Taps that read nothing but padding for a whole tile are left out. w
-comes packed from `pack`, b may be absent, x and y must not overlap.
+comes packed from `pack`; b and the residual may be absent, and the residual, laid out like y, may be
+y; x and y must not overlap. Pixels of x and y lie as far apart as the attributes say.
 
 An item is a run of pixels of one phase of one image, times a block of panels of one group; it does
 not depend on how many images there are.
@@ -24,6 +26,8 @@ cdef struct Attributes:     # followed by the axes
     Py_ssize_t groups
     Py_ssize_t depth        # channels of x in a group
     Py_ssize_t columns      # channels of y in a group
+    Py_ssize_t x_step       # floats from a pixel of x to the next,
+    Py_ssize_t y_step       # and of y
     Py_ssize_t taps
     Py_ssize_t whole_rows       # whether blocks and tiles are cut between rows, not anywhere
     Py_ssize_t pixel_blocks     # of a phase
@@ -85,7 +89,7 @@ cdef void prepare(const Attributes* a, Work* work, Py_ssize_t spatial, const flo
     cdef Py_ssize_t block = spatial % a.pixel_blocks
     cdef Py_ssize_t phase = spatial // a.pixel_blocks % (rows.phases * columns.phases)
     cdef Py_ssize_t image = spatial // a.pixel_blocks // (rows.phases * columns.phases)
-    cdef Py_ssize_t c = a.groups * a.depth, k = a.groups * a.columns, begin, i
+    cdef Py_ssize_t begin, i
     cdef const Phase* pr = phase_of(rows, phase // columns.phases)
     cdef const Phase* pc = phase_of(columns, phase % columns.phases)
     cdef Py_ssize_t width = pc.count if a.whole_rows else 1
@@ -93,8 +97,8 @@ cdef void prepare(const Attributes* a, Work* work, Py_ssize_t spatial, const flo
     begin, n = n * block // a.pixel_blocks, n * (block + 1) // a.pixel_blocks
     n -= begin
     locate(&work.pixels, rows, columns, pr, pc, begin * width, (begin + n) * width,
-           x + image * rows.in_size * columns.in_size * c, c,
-           y + image * rows.out_size * columns.out_size * k, k)
+           x + image * rows.in_size * columns.in_size * a.x_step, a.x_step,
+           y + image * rows.out_size * columns.out_size * a.y_step, a.y_step)
     if a.whole_rows:
         cut(work, n, width, tile_rows(a.nv))
     else:
@@ -105,13 +109,14 @@ cdef void prepare(const Attributes* a, Work* work, Py_ssize_t spatial, const flo
 
 
 cdef void multiply(const Attributes* a, const Work* work, const float* panels, const float* b,
-                   Py_ssize_t group, Py_ssize_t panel, Py_ssize_t last) noexcept nogil:
+                   float* y, const float* residual, Py_ssize_t group, Py_ssize_t panel,
+                   Py_ssize_t last) noexcept nogil:
     """The pixels of ``work`` times panels ``panel`` to ``last`` of ``group``."""
     cdef Tile t
     cdef Py_ssize_t width = a.nv * VL, i, m, p
     cdef int mr
     t.count, t.depth, t.rows_step, t.offset = 1, a.depth, work.pixels.step, group * a.depth
-    t.activation, t.bias = a.activation, NULL
+    t.activation, t.bias, t.y, t.residual = a.activation, NULL, y, residual
     for p in range(panel, last):
         t.panel = panels + (group * a.panels + p) * a.taps * a.depth * width
         if b != NULL:
@@ -132,7 +137,8 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef const float* x = <const float*> buffers[step.operand[0]]
     cdef const float* panels = <const float*> buffers[step.operand[1]]
     cdef const float* b = <const float*> buffers[step.operand[2]]
-    cdef float* y = <float*> buffers[step.operand[3]]
+    cdef const float* residual = <const float*> buffers[step.operand[3]]
+    cdef float* y = <float*> buffers[step.operand[4]]
     cdef Py_ssize_t parts = a.groups * a.panel_blocks, spatials = step.items // parts
     cdef Py_ssize_t item, spatial, part, j, prepared = -1
     cdef Work work
@@ -144,19 +150,22 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
             prepare(a, &work, spatial, x, y)
             prepared = spatial
         j = part % a.panel_blocks
-        multiply(a, &work, panels, b, part // a.panel_blocks,
+        multiply(a, &work, panels, b, y, residual, part // a.panel_blocks,
                  a.panels * j // a.panel_blocks, a.panels * (j + 1) // a.panel_blocks)
 
 
 def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_blocks, panel_blocks,
-             whole_rows=False, panels_first=False, activation=0):
-    """x (N, H, W, channels), panels of w, b (filters) or absent -> y (N, P, Q, filters)
+             whole_rows=False, panels_first=False, activation=0, x_step=None, y_step=None):
+    """x (N, H, W, channels), panels of w, b (filters) or absent, residual or absent
+    -> y (N, P, Q, filters)
 
-    ``rows`` and ``columns`` are the `Axis` of each spatial axis.
+    ``rows`` and ``columns`` are the `Axis` of each spatial axis; pixels lie ``x_step`` and ``y_step``
+    floats apart.
     """
     cdef Attributes a
     a.images, a.groups, a.nv, a.activation = images, groups, nv, activation
     a.depth, a.columns, a.taps = channels // groups, filters // groups, rows.window * columns.window
+    a.x_step, a.y_step = x_step or channels, y_step or filters
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.pixel_blocks, a.panel_blocks, a.panels_first = pixel_blocks, panel_blocks, panels_first
     a.whole_rows = whole_rows

@@ -43,7 +43,7 @@ cdef void multiply_row(const Attributes* a, const float* dy, Py_ssize_t pixels,
     cdef Tile t
     cdef Py_ssize_t wide = a.nv * VL, panel
     t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.depth, 0
-    t.bias, t.activation, t.y_step, t.columns = NULL, 0, a.width, wide
+    t.bias, t.residual, t.activation, t.y_step, t.columns = NULL, NULL, 0, a.width, wide
     for panel in range(a.width // wide):
         t.panel = panels + panel * a.depth * wide
         t.a, t.y = dy, z + panel * wide

@@ -1,12 +1,15 @@
 """Direct convolution of thin images, those with few channels.
 
     y[n, p, q, k] = activation(b[k] + sum over r, over j < kw * C of
-                               x[n, p * sh + r * dh + top, (q * sw + left) * C + j] * w[r, j, k])
+                               x[n, p * sh + r * dh + top, (q * sw + left) * C + j] * w[r, j, k]
+                         + residual[n, p, q, k])
 
 A row of the window is kw * C consecutive floats of an NHWC image, so it is multiplied as one tap of
 that depth, and the pixels of a tile, all in one output row, are sw * C floats apart: no table of
 pointers. Where the window leaves the image, the rows that an item needs are first copied into
-scratch with zeros around them. w comes packed with kh taps of depth kw * C, b may be absent.
+scratch with zeros around them. w comes packed with kh taps of depth kw * C; b and the residual may
+be absent, and the residual, laid out like y, may be y. Pixels of y lie as far apart as the attributes
+say.
 
 An item is a block of output rows of one image; it does not depend on how many images there are.
 """
@@ -21,6 +24,7 @@ cdef struct Attributes:
     Py_ssize_t images
     Py_ssize_t height, width, channels
     Py_ssize_t out_height, out_width, filters
+    Py_ssize_t y_step           # floats from a pixel of y to the next
     Py_ssize_t kh, kw
     Py_ssize_t row_step, row_dilation, top      # image row of output row p, tap r: see above
     Py_ssize_t column_step, left
@@ -53,21 +57,24 @@ cdef void pad(const Attributes* a, const float* x, Py_ssize_t first, Py_ssize_t 
 
 
 cdef void multiply(const Attributes* a, const float* x, Py_ssize_t x_width, const float* panels,
-                   const float* b, float* y, Py_ssize_t rows) noexcept nogil:
+                   const float* b, float* y, const float* residual,
+                   Py_ssize_t rows) noexcept nogil:
     """Output rows 0 to ``rows`` from the image row and column where their first tap reads."""
     cdef Tile t
-    cdef Py_ssize_t wide = a.nv * VL, row = x_width * a.channels, p, panel
+    cdef Py_ssize_t wide = a.nv * VL, row = x_width * a.channels, p, panel, at
     t.taps, t.tap, t.depth = a.kh, NULL, a.kw * a.channels
     t.tap_step, t.row_step = a.row_dilation * row, a.column_step * a.channels
-    t.activation, t.y_step, t.bias = a.activation, a.filters, NULL
+    t.activation, t.y_step, t.bias, t.residual = a.activation, a.y_step, NULL, NULL
     for panel in range((a.filters + wide - 1) // wide):
         t.panel = panels + panel * a.kh * t.depth * wide
         if b != NULL:
             t.bias = b + panel * wide
         t.columns = min(wide, a.filters - panel * wide)
         for p in range(rows):
-            t.a = x + p * a.row_step * row
-            t.y = y + p * a.out_width * a.filters + panel * wide
+            at = p * a.out_width * a.y_step + panel * wide
+            t.a, t.y = x + p * a.row_step * row, y + at
+            if residual != NULL:
+                t.residual = residual + at
             stack(multiply_tiles, a.out_width, a.nv, &t)
 
 
@@ -77,32 +84,40 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef const float* panels = <const float*> buffers[step.operand[1]]
     cdef const float* b = <const float*> buffers[step.operand[2]]
     cdef const float* x
+    cdef const float* residual
     cdef float* y
-    cdef Py_ssize_t item, image, block, p, rows, first
+    cdef Py_ssize_t item, image, block, p, rows, first, at
     for item in range(begin, end):
         image, block = item // a.row_blocks, item % a.row_blocks
         p = a.out_height * block // a.row_blocks
         rows = a.out_height * (block + 1) // a.row_blocks - p
         first = p * a.row_step + a.top
+        at = (image * a.out_height + p) * a.out_width * a.y_step
         x = <const float*> buffers[step.operand[0]] + image * a.height * a.width * a.channels
-        y = (<float*> buffers[step.operand[3]]
-             + (image * a.out_height + p) * a.out_width * a.filters)
+        residual = <const float*> buffers[step.operand[3]]
+        if residual != NULL:
+            residual += at
+        y = <float*> buffers[step.operand[4]] + at
         if a.padded:
             pad(a, x, first, (rows - 1) * a.row_step + (a.kh - 1) * a.row_dilation + 1,
                 <float*> scratch)
-            multiply(a, <const float*> scratch, a.padded_width, panels, b, y, rows)
+            x = <const float*> scratch
+            multiply(a, x, a.padded_width, panels, b, y, residual, rows)
         else:
-            multiply(a, x + (first * a.width + a.left) * a.channels, a.width, panels, b, y, rows)
+            x += (first * a.width + a.left) * a.channels
+            multiply(a, x, a.width, panels, b, y, residual, rows)
 
 
 def convolve(images, x_shape, y_shape, kernel_size, nv, *, row_step, row_dilation, top, column_step,
-             left, row_blocks, activation=0):
-    """x (images, *x_shape), panels of w, b or absent -> y (images, *y_shape); shapes (H, W, C)"""
+             left, row_blocks, activation=0, y_step=None):
+    """x (images, *x_shape), panels of w, b or absent, residual or absent -> y (images, *y_shape);
+    shapes are (H, W, C), pixels of y lie ``y_step`` floats apart"""
     cdef Attributes a
     cdef Py_ssize_t last_row, most_rows
     a.images, a.nv, a.activation, a.row_blocks = images, nv, activation, row_blocks
     a.height, a.width, a.channels = x_shape
     a.out_height, a.out_width, a.filters = y_shape
+    a.y_step = y_step or a.filters
     a.kh, a.kw = kernel_size
     a.row_step, a.row_dilation, a.top = row_step, row_dilation, top
     a.column_step, a.left = column_step, left

@@ -1,9 +1,10 @@
 """Matrix product with packed second operand: dense layers, and convolutions with 1x1 windows.
 
-    y[m, k] = activation(b[k] + sum over c of a[m, c] * w[c, k])
+    y[m, k] = activation(b[k] + sum over c of a[m, c] * w[c, k] + residual[m, k])
 
-a and y are row-major and must not overlap; w comes packed from `pack.rows` or `pack.columns`; b may
-be absent. An item is a block of rows times a block of panels.
+a and y are row-major, their rows as far apart as the attributes say, and must not overlap; w comes
+packed from `pack.rows` or `pack.columns`; b and the residual may be absent, and the residual, laid
+out like y, may be y. An item is a block of rows times a block of panels.
 """
 
 from .isa cimport VL, touch
@@ -17,6 +18,8 @@ cdef struct Attributes:
     Py_ssize_t rows
     Py_ssize_t depth
     Py_ssize_t columns
+    Py_ssize_t a_step       # floats from a row of a to the next,
+    Py_ssize_t y_step       # and of y
     int nv
     int activation
     Py_ssize_t row_blocks
@@ -32,27 +35,26 @@ cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
     tiles_of_width(nv, False, mr, t)
 
 
-cdef void multiply(const Attributes* a, const float* x, const float* panels, const float* b,
-                   float* y, Py_ssize_t row, Py_ssize_t stop, Py_ssize_t panel,
-                   Py_ssize_t last) noexcept nogil:
-    """Rows ``row`` to ``stop`` times panels ``panel`` to ``last``: tiles of nearly equal height."""
-    cdef Tile t
-    cdef Py_ssize_t width = a.nv * VL, i, p
+cdef void multiply(const Attributes* a, Tile* t, const float* x, const float* panels,
+                   const float* b, float* y, const float* residual, Py_ssize_t rows,
+                   Py_ssize_t panel, Py_ssize_t last) noexcept nogil:
+    """``rows`` rows times panels ``panel`` to ``last``."""
+    cdef Py_ssize_t width = a.nv * VL, i, j, p
     if a.distant:
         # read end to end, the rows come faster than the tile's few streams would bring them
         # (doing the same for the rows of y before they are written gained nothing)
-        for i in range((stop - row) * a.depth // LINE):
-            touch(x + row * a.depth + i * LINE)
-    t.taps, t.tap, t.depth, t.row_step = 1, NULL, a.depth, a.depth
-    t.activation, t.y_step, t.bias = a.activation, a.columns, NULL
+        for i in range(rows):
+            for j in range(a.depth // LINE):
+                touch(x + i * a.a_step + j * LINE)
     for p in range(panel, last):
         t.panel = panels + p * a.depth * width
         if b != NULL:
             t.bias = b + p * width
+        if residual != NULL:
+            t.residual = residual + p * width
         t.columns = min(width, a.columns - p * width)
-        t.a = x + row * a.depth
-        t.y = y + row * a.columns + p * width
-        stack(multiply_tiles, stop - row, a.nv, &t)
+        t.a, t.y = x, y + p * width
+        stack(multiply_tiles, rows, a.nv, t)
 
 
 cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
@@ -61,21 +63,29 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef const float* x = <const float*> buffers[step.operand[0]]
     cdef const float* panels = <const float*> buffers[step.operand[1]]
     cdef const float* b = <const float*> buffers[step.operand[2]]
-    cdef float* y = <float*> buffers[step.operand[3]]
-    cdef Py_ssize_t item, i, j
+    cdef const float* residual = <const float*> buffers[step.operand[3]]
+    cdef float* y = <float*> buffers[step.operand[4]]
+    cdef Py_ssize_t item, i, j, row
+    cdef Tile t
+    t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.a_step, 0
+    t.activation, t.y_step, t.bias, t.residual = a.activation, a.y_step, NULL, NULL
     for item in range(begin, end):
         i = item % a.row_blocks if a.panels_first else item // a.panel_blocks
         j = item // a.row_blocks if a.panels_first else item % a.panel_blocks
-        multiply(a, x, panels, b, y,
-                 a.rows * i // a.row_blocks, a.rows * (i + 1) // a.row_blocks,
+        row = a.rows * i // a.row_blocks
+        multiply(a, &t, x + row * a.a_step, panels, b, y + row * a.y_step,
+                 NULL if residual == NULL else residual + row * a.y_step,
+                 a.rows * (i + 1) // a.row_blocks - row,
                  a.panels * j // a.panel_blocks, a.panels * (j + 1) // a.panel_blocks)
 
 
 def multiply_packed(rows, depth, columns, nv, *, row_blocks, panel_blocks, panels_first=False,
-                    activation=0):
-    """a (rows, depth), panels of w (depth, columns), b (columns) or absent -> y (rows, columns)"""
+                    activation=0, a_step=None, y_step=None):
+    """a (rows, depth), panels of w (depth, columns), b (columns) or absent, residual or absent
+    -> y (rows, columns); rows of a and y lie ``a_step`` and ``y_step`` floats apart"""
     cdef Attributes a
     a.rows, a.depth, a.columns, a.nv, a.activation = rows, depth, columns, nv, activation
+    a.a_step, a.y_step = a_step or depth, y_step or columns
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.row_blocks, a.panel_blocks, a.panels_first = row_blocks, panel_blocks, panels_first
     a.distant = 4 * a.rows * a.depth >= DISTANT

@@ -12,7 +12,7 @@ one the accumulators pass through the stack on the way in and out, some 400 cycl
 """
 
 from .isa cimport (
-    MR1, MR2, MR4, VL, vf, vfma, vload, vload_part, vmax, vset1, vstore, vstore_part, vzero,
+    MR1, MR2, MR4, VL, vadd, vf, vfma, vload, vload_part, vmax, vset1, vstore, vstore_part, vzero,
 )
 
 cdef enum:
@@ -37,6 +37,7 @@ cdef struct Tile:
     Py_ssize_t y_offset
     float* y                # otherwise: at y + i * y_step
     Py_ssize_t y_step
+    const float* residual   # lies to y as its rows lie to those of the result; NULL: none
     Py_ssize_t columns      # how many columns of the panel are stored
 
 
@@ -51,15 +52,18 @@ cdef inline Py_ssize_t lanes(Py_ssize_t columns, int j) noexcept nogil:
 
 
 cdef inline void tile(const int mr, const int nv, const bint gather, const Tile* t) noexcept nogil:
-    """y[i, :] = activation(bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :])
+    """y[i, :] = activation(bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :]
+                         + residual[i, :])
 
-    The sum runs in the order of taps and channels whatever the tile. y must not overlap a.
+    The sum runs in the order of taps and channels whatever the tile. y must not overlap a; it may be
+    the residual.
     """
     cdef vf acc[14 * 4]
     cdef vf b[4]
     cdef const float* rows[14]
     cdef const float* a = NULL
     cdef const float* panel
+    cdef const float* r
     cdef float* y
     cdef vf x
     cdef Py_ssize_t depth = t.depth, step = t.row_step, u, tap, n, _c
@@ -90,6 +94,14 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const Tile*
                 panel += nv * VL
                 if not gather:
                     a += 1
+        if t.residual != NULL:
+            for i in range(mr):
+                r = t.residual + ((t.y_rows[n * mr + i] + t.y_offset if gather
+                                   else t.y + (n * mr + i) * t.y_step) - t.y)
+                for j in range(nv):
+                    acc[i * nv + j] = vadd(acc[i * nv + j], (
+                        vload(r + j * VL) if t.columns >= nv * VL
+                        else vload_part(r + j * VL, lanes(t.columns, j))))
         if t.activation == RELU:
             for i in range(mr * nv):
                 acc[i] = vmax(vzero(), acc[i])
@@ -159,5 +171,7 @@ cdef inline void stack(Multiply multiply, Py_ssize_t rows, int nv, Tile* t) noex
         multiply(nv, <int> low + 1, t)
         t.a += taller * (low + 1) * t.row_step
         t.y += taller * (low + 1) * t.y_step
+        if t.residual != NULL:
+            t.residual += taller * (low + 1) * t.y_step
     t.count = tiles - taller
     multiply(nv, <int> low, t)

@@ -70,8 +70,15 @@ class Op:
     onnx: ClassVar[str | None] = None
     # the activation that this op is, for ops that can apply one as they store (`fuse_activation`)
     epilogue: ClassVar[str | None] = None
+    # True for the op that is the sum of its two inputs (`fuse_residual`)
+    sums: ClassVar[bool] = False
     # True for the op that adds its first input to its second (`fuse_accumulate`)
     accumulates: ClassVar[bool] = False
+
+    @property
+    def takes_residual(self) -> bool:
+        """Whether a fourth input can be added to the result as it is stored (`fuse_residual`)."""
+        return False
 
     @property
     def updates_state(self) -> bool:

@@ -11,7 +11,13 @@ import numpy as np
 from ..errors import ArgumentError, ShapeError
 from ..geometry import Window
 from .base import Cost, Op, Shape, Spec, require_rank
-from .conv_candidates import Correlation, backward_axes, forward_axes, lower_correlation
+from .conv_candidates import (
+    Correlation,
+    Reads,
+    backward_axes,
+    forward_axes,
+    lower_correlation,
+)
 from .epilogue import activate, activation_code, activation_gradient
 
 if TYPE_CHECKING:
@@ -73,11 +79,12 @@ class Conv2D(Op):
     """Every filter at every position of the window, with D the dilation, P the padding before:
 
         y[n, p, q, k] = activation(b[k] + sum over r, s, c of
-                                   x[n, p*S + r*D - P, q*S + s*D - P, c] * w[r, s, c, k])
+                                   x[n, p*S + r*D - P, q*S + s*D - P, c] * w[r, s, c, k]
+                                   + residual[n, p, q, k])
 
-    x is (N, H, W, C), w (kh, kw, C / groups, K), b (K) or absent; group g of the channels feeds
-    group g of the filters. Outside the image x is 0, and products with it may be left out: an
-    infinite weight there counts as 0 or as NaN.
+    x is (N, H, W, C), w (kh, kw, C / groups, K), b (K) or absent, the residual of y's shape, mostly
+    absent; group g of the channels feeds group g of the filters. Outside the image x is 0, and
+    products with it may be left out: an infinite weight there counts as 0 or as NaN.
     ``algorithm`` is "auto" or "direct" (no transform of images or weights).
     """
 
@@ -87,7 +94,13 @@ class Conv2D(Op):
     algorithm: str = "auto"
     onnx = "Conv"
 
-    def infer(self, x: Spec, w: Spec, b: Spec | None = None) -> Spec:
+    @property
+    def takes_residual(self) -> bool:
+        return self.groups == 1 and self.activation is None
+
+    def infer(
+        self, x: Spec, w: Spec, b: Spec | None = None, residual: Spec | None = None
+    ) -> Spec:
         require_rank("Conv2D", "x", x, 4, "(N, H, W, C)")
         activation_code(self.activation)
         check_algorithm(self.algorithm)
@@ -96,14 +109,19 @@ class Conv2D(Op):
             raise ShapeError(
                 f"`Conv2D` takes b of shape {w.shape[3:]}. Received: b of shape {b.shape}."
             )
-        return Spec((x.shape[0], *self.window.output(x.shape[1:3]), w.shape[3]), x.dtype)
+        y = Spec((x.shape[0], *self.window.output(x.shape[1:3]), w.shape[3]), x.dtype)
+        if residual is not None and residual.shape != y.shape:
+            raise ShapeError(
+                f"`Conv2D` takes a residual of shape {y.shape}. Received: {residual.shape}."
+            )
+        return y
 
     def gradient(
         self, graph: Graph, node: Node, dys: tuple[Value | None, ...]
     ) -> list[Value | None]:
         from .weight_gradient import BiasGradient, Conv2DBackwardWeight
 
-        x, w, b = node.inputs
+        x, w, b, *residual = node.inputs
         dy = activation_gradient(graph, self.activation, node.output, dys[0])
         return [
             graph.add(
@@ -111,9 +129,16 @@ class Conv2D(Op):
             ),
             graph.add(Conv2DBackwardWeight(self.window, self.groups, w.spec.shape), x, dy),
             None if b is None else graph.add(BiasGradient(), dy),
+            *(dy for _ in residual),
         ]
 
-    def evaluate(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+    def evaluate(
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray | None = None,
+        residual: np.ndarray | None = None,
+    ) -> np.ndarray:
         n, h, wide, c = x.shape
         outputs, g = self.window.output((h, wide)), self.groups
         padded = np.pad(x, ((0, 0), *self.window.pads((h, wide)), (0, 0)))
@@ -123,19 +148,23 @@ class Conv2D(Op):
             seen = padded[:, *pixels].reshape(n, *outputs, g, c // g)
             y += np.einsum("npqgc,cgk->npqgk", seen, w[tap].reshape(c // g, g, k // g))
         y = y.reshape(n, *outputs, k)
-        return activate(self.activation, y if b is None else y + b)
+        y = y if b is None else y + b
+        return activate(self.activation, y if residual is None else y + residual)
 
-    def cost(self, x: Spec, w: Spec, b: Spec | None = None) -> Cost:
-        y = self.infer(x, w, b)
-        return Cost(2 * y.size * self.window.taps * w.shape[2], x.nbytes + w.nbytes + y.nbytes)
+    def cost(
+        self, x: Spec, w: Spec, b: Spec | None = None, residual: Spec | None = None
+    ) -> Cost:
+        y = self.infer(x, w, b, residual)
+        traffic = x.nbytes + w.nbytes + y.nbytes * (1 if residual is None else 2)
+        return Cost(2 * y.size * self.window.taps * w.shape[2], traffic)
 
     def lower(self, node: Node, target: Target) -> None:
         x, w = node.inputs[0].spec.shape, node.inputs[1].spec.shape
         rows, columns = forward_axes(self.window, x[1:3])
         code = activation_code(self.activation)
         correlation = Correlation(x[0], rows, columns, self.groups, x[3], w[3], activation=code)
-        y = target.read(node.output)
-        lower_correlation(correlation, target, tuple(target.reads(node)), y, self.algorithm)
+        reads = Reads(*target.reads(node))
+        lower_correlation(correlation, target, reads, target.read(node.output), self.algorithm)
 
 
 @dataclass(frozen=True)
@@ -185,5 +214,5 @@ class Conv2DBackwardData(Op):
         rows, columns = backward_axes(self.window, tuple(size))
         filters = node.inputs[1].spec.shape[3]
         correlation = Correlation(n, rows, columns, self.groups, filters, channels, transposed=True)
-        reads = (*target.reads(node), None)
+        reads = Reads(*target.reads(node))
         lower_correlation(correlation, target, reads, target.read(node.output), self.algorithm)

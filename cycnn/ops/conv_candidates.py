@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..geometry import Window
 from .base import Cost
-from .dense import cut, emit_gemm
+from .dense import Reads, cut, emit_gemm
 
 if TYPE_CHECKING:
     from ..plan.lower import Buffer, Target
@@ -22,6 +22,7 @@ __all__ = [
     "CANDIDATES",
     "Axis",
     "Correlation",
+    "Reads",
     "backward_axes",
     "forward_axes",
     "lower_correlation",
@@ -83,7 +84,7 @@ def backward_axes(window: Window, size: tuple[int, ...]) -> tuple[Axis, ...]:
 
 @dataclass(frozen=True)
 class Correlation:
-    """``y[n, p, q, :] = activation(b + sum over taps of x[n, pixel(p, q, tap), :] w[tap])``
+    """``y[n, p, q, :] = activation(b + sum over taps of x[n, pixel(p, q, tap), :] w[tap] + residual)``
 
     in each group.
     ``w`` lies as (kh, kw, depth, groups * columns), or (kh, kw, columns, groups * depth) where
@@ -156,9 +157,6 @@ class Correlation:
         return packed
 
 
-Reads = tuple["Buffer", "Buffer", "Buffer | None"]
-
-
 class Candidate(NamedTuple):
     """An algorithm: its family (what users ask for), where it applies, and how to emit it."""
 
@@ -170,7 +168,7 @@ class Candidate(NamedTuple):
 def lower_correlation(
     c: Correlation, target: Target, reads: Reads, y: Buffer, algorithm: str = "auto"
 ) -> None:
-    """Emit the first candidate that suits; ``reads`` are the buffers of x, w and b."""
+    """Emit the first candidate that suits."""
     for candidate in CANDIDATES:
         if algorithm in ("auto", candidate.family) and candidate.suits(c, target):
             candidate.emit(c, target, reads, y)
@@ -218,7 +216,7 @@ def _emit_depthwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> 
         pixel_blocks=max(1, min(c.pixels // 32, 16)),
         activation=c.activation,
     )
-    target.emit(kernel, list(reads), [y])
+    reads.emit(target, kernel, reads.w, y)
 
 
 # ---- a gradient for few channels: one product over all taps, then sums of its columns --------------
@@ -233,12 +231,12 @@ def _is_worth_scattering(c: Correlation, target: Target) -> bool:
 
 
 def _emit_scatter(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
-    pack, (dy, w, _) = target.kernels.pack, reads
+    pack = target.kernels.pack
     columns = c.taps * c.filters
     nv = pack.panel_vectors(columns)
     packed = target.temporary(pack.panel_bytes(columns, c.depth, nv))
     step = pack.columns((1, columns, c.depth), nv)
-    target.emit(step, [w], [packed], cost=Cost(0, 8 * columns * c.depth))
+    target.emit(step, [reads.w], [packed], cost=Cost(0, 8 * columns * c.depth))
     kernel = target.kernels.conv_scatter.spread(
         c.images,
         c.y_channels,
@@ -248,7 +246,7 @@ def _emit_scatter(c: Correlation, target: Target, reads: Reads, y: Buffer) -> No
         nv,
         bands=max(1, c.rows.out_size // (8 * c.rows.window)),
     )
-    target.emit(kernel, [dy, packed], [y])
+    target.emit(kernel, [reads.x, packed], [y])
 
 
 # ---- few channels: rows of the window in one piece -----------------------------------------------
@@ -291,8 +289,7 @@ def _emit_thin(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
         row_blocks=math.ceil(c.rows.out_size / rows),
         activation=c.activation,
     )
-    x, w, b = reads
-    target.emit(kernel, [x, c.pack(target, w, nv, reverse=c.transposed), b], [y])
+    reads.emit(target, kernel, c.pack(target, reads.w, nv, reverse=c.transposed), y)
 
 
 # ---- everything else: a table of pointers --------------------------------------------------------
@@ -323,8 +320,7 @@ def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         panels_first=_prefer_panels(c),
         activation=c.activation,
     )
-    x, w, b = reads
-    target.emit(kernel, [x, c.pack(target, w, nv), b], [y])
+    reads.emit(target, kernel, c.pack(target, reads.w, nv), y)
 
 
 def _cut_by_rows(c: Correlation, nv: int, height: int) -> bool:

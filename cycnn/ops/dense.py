@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,21 @@ if TYPE_CHECKING:
     from ..graph.ir import Graph, Node, Value
     from ..plan.lower import Buffer, Target
 
-__all__ = ["Dense", "DenseBackwardData", "cut", "emit_gemm"]
+__all__ = ["Dense", "DenseBackwardData", "Reads", "cut", "emit_gemm"]
+
+
+class Reads(NamedTuple):
+    """What a product reads: x, the weights, and perhaps a bias and a residual."""
+
+    x: Buffer
+    w: Buffer
+    b: Buffer | None = None
+    residual: Buffer | None = None
+
+    def emit(self, target: Target, kernel: tuple, packed: Buffer, y: Buffer) -> None:
+        """Emit ``kernel`` with w packed, into y; y may take the residual's place."""
+        operands = [self.x, packed, self.b, self.residual]
+        target.emit(kernel, operands, [y], in_place=(3, 0) if self.residual else None)
 
 # Items that a matrix product, or an image's convolution, is cut into, where each is this much work.
 ITEMS = 16
@@ -28,22 +42,22 @@ def emit_gemm(
     rows: int,
     depth: int,
     columns: int,
-    reads: tuple[Buffer, Buffer, Buffer | None],
+    reads: Reads,
     y: Buffer,
     *,
     transposed: bool = False,
     activation: int = 0,
 ) -> None:
-    """Emit y (rows, columns) = activation(a w + b), ``reads`` being a (rows, depth), w and b.
+    """Emit y (rows, columns) = activation(a w + b + residual) with a (rows, depth) for x.
 
     w is (depth, columns), or (columns, depth) where ``transposed``; a step of its own packs it.
     """
-    pack, (a, w, b) = target.kernels.pack, reads
+    pack = target.kernels.pack
     nv = pack.panel_vectors(columns)
     packed = target.temporary(pack.panel_bytes(columns, depth, nv))
     packing = pack.columns if transposed else pack.rows
     step = packing((1, columns, depth) if transposed else (1, depth, columns), nv)
-    target.emit(step, [w], [packed], cost=Cost(0, 8 * depth * columns))
+    target.emit(step, [reads.w], [packed], cost=Cost(0, 8 * depth * columns))
     panels = math.ceil(columns / (nv * pack.VECTOR))
     work = 2 * rows * depth * columns + 16 * depth * columns
     row_blocks, panel_blocks = cut(rows, panels, pack.tile_height(nv), work)
@@ -57,7 +71,7 @@ def emit_gemm(
         panels_first=depth * columns > rows * depth,
         activation=activation,
     )
-    target.emit(kernel, [a, packed, b], [y])
+    reads.emit(target, kernel, packed, y)
 
 
 def cut(rows: int, panels: int, height: int, flops: float) -> tuple[int, int]:
@@ -134,7 +148,7 @@ class Dense(Op):
             rows,
             depth,
             node.output.spec.shape[1],
-            target.reads(node),
+            Reads(*target.reads(node)),
             target.read(node.output),
             activation=activation_code(self.activation),
         )
@@ -165,7 +179,7 @@ class DenseBackwardData(Op):
             rows,
             depth,
             node.output.spec.shape[1],
-            (*target.reads(node), None),
+            Reads(*target.reads(node)),
             target.read(node.output),
             transposed=True,
         )

@@ -75,6 +75,7 @@ class Add(Op):
     """``y = a + b`` for tensors of the same shape."""
 
     onnx: ClassVar[str] = "Add"
+    sums: ClassVar[bool] = True
 
     def infer(self, a: Spec, b: Spec) -> Spec:
         _require_same_shape(self.name, a, b, "a and b")

@@ -12,10 +12,12 @@ from ..ir import Graph
 from .eliminate_dead import eliminate_dead
 from .fuse_accumulate import fuse_accumulate
 from .fuse_activation import fuse_activation
+from .fuse_residual import fuse_residual
 
 __all__ = ["PASSES", "rewrite"]
 
 PASSES: tuple[Callable[[Graph], None], ...] = (
+    fuse_residual,
     fuse_activation,
     fuse_accumulate,
     eliminate_dead,
