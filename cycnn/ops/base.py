@@ -40,6 +40,11 @@ class Spec:
         """True when every dim is known."""
         return None not in self.shape
 
+    def fits(self, other: Spec) -> bool:
+        """Whether the shapes are the same, as far as their dims are known."""
+        pairs = zip(self.shape, other.shape, strict=True) if self.rank == other.rank else [(0, 1)]
+        return all(a == b or None in (a, b) for a, b in pairs)
+
     @property
     def size(self) -> int:
         """Number of elements; every dim must be known."""

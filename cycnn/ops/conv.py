@@ -98,9 +98,7 @@ class Conv2D(Op):
     def takes_residual(self) -> bool:
         return self.groups == 1 and self.activation is None
 
-    def infer(
-        self, x: Spec, w: Spec, b: Spec | None = None, residual: Spec | None = None
-    ) -> Spec:
+    def infer(self, x: Spec, w: Spec, b: Spec | None = None, residual: Spec | None = None) -> Spec:
         require_rank("Conv2D", "x", x, 4, "(N, H, W, C)")
         activation_code(self.activation)
         check_algorithm(self.algorithm)
@@ -110,7 +108,7 @@ class Conv2D(Op):
                 f"`Conv2D` takes b of shape {w.shape[3:]}. Received: b of shape {b.shape}."
             )
         y = Spec((x.shape[0], *self.window.output(x.shape[1:3]), w.shape[3]), x.dtype)
-        if residual is not None and residual.shape != y.shape:
+        if residual is not None and not residual.fits(y):
             raise ShapeError(
                 f"`Conv2D` takes a residual of shape {y.shape}. Received: {residual.shape}."
             )
@@ -151,9 +149,7 @@ class Conv2D(Op):
         y = y if b is None else y + b
         return activate(self.activation, y if residual is None else y + residual)
 
-    def cost(
-        self, x: Spec, w: Spec, b: Spec | None = None, residual: Spec | None = None
-    ) -> Cost:
+    def cost(self, x: Spec, w: Spec, b: Spec | None = None, residual: Spec | None = None) -> Cost:
         y = self.infer(x, w, b, residual)
         traffic = x.nbytes + w.nbytes + y.nbytes * (1 if residual is None else 2)
         return Cost(2 * y.size * self.window.taps * w.shape[2], traffic)

@@ -32,6 +32,7 @@ class Reads(NamedTuple):
         operands = [self.x, packed, self.b, self.residual]
         target.emit(kernel, operands, [y], in_place=(3, 0) if self.residual else None)
 
+
 # Items that a matrix product, or an image's convolution, is cut into, where each is this much work.
 ITEMS = 16
 ITEM_FLOPS = 1e6
