@@ -63,7 +63,7 @@ class Model:
         return [p for layer in self.layers for p in layer.parameters]
 
     def count_params(self) -> int:
-        """Number of weights, biases included."""
+        """Number of weights, biases and moving statistics included."""
         return sum(p.size for p in self.parameters)
 
     def get_layer(self, name: str) -> Layer:
@@ -75,7 +75,8 @@ class Model:
         raise ArgumentError(f"`name` must be a layer: {names}. Received: name={name!r}.")
 
     def get_weights(self) -> list[np.ndarray]:
-        """Copies of all weights: layers in call order, each kernel before its bias."""
+        """Copies of all weights: layers in call order; kernel before bias, gamma, beta, moving mean and
+        variance."""
         with self._guard:
             return [p.value.copy() for p in self.parameters]
 

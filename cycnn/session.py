@@ -68,7 +68,7 @@ class Inference:
     def freeze(self) -> None:
         """Copy every weight now."""
         with self._guard:
-            for value in self._graph.parameters():
+            for value in (*self._graph.parameters(), *self._graph.parameters("state")):
                 self._weights.array(value)
 
     def plan(self, shapes: Shapes) -> Plan:

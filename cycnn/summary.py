@@ -44,7 +44,11 @@ def summary(model: Model) -> str:
     lines.insert(1, "-" * len(lines[0]))
     total = None if counts is None else sum(counts.values())
     lines.append("-" * len(lines[0]))
-    lines.append(f"{model.count_params():,} weights, {_count(total)} multiply-adds an image")
+    trainable = sum(p.size for p in model.parameters if p.trainable)
+    weights = f"{model.count_params():,} weights"
+    if rest := model.count_params() - trainable:
+        weights += f" ({trainable:,} trainable, {rest:,} non-trainable)"
+    lines.append(f"{weights}, {_count(total)} multiply-adds an image")
     return "\n".join(lines)
 
 
@@ -68,14 +72,17 @@ def receptive_fields(tensors: list[Tensor]) -> dict[Tensor, Field]:
 
 
 def multiply_adds(model: Model) -> dict[str, int] | None:
-    """Multiply-adds of each layer that has weights, for one image; None where a size is not known."""
+    """Multiply-adds with filters and matrices of weights, layer by layer, for one image.
+
+    What is done element by element (batch normalization) is not counted. None where a size is not known.
+    """
     shapes = [(1, *t.shape[1:]) for t in model.inputs]
     if any(None in shape for shape in shapes):
         return None
     graph: Graph = build(model.inputs, model.outputs, training=False).specialise(shapes)
     counts: dict[str, int] = {}
     for node in graph.nodes:
-        if any(v is not None and v.kind == "parameter" for v in node.inputs):
+        if any(v is not None and v.kind == "parameter" and v.spec.rank > 1 for v in node.inputs):
             cost = node.op.cost(*(None if v is None else v.spec for v in node.inputs))
             counts[node.label] = counts.get(node.label, 0) + cost.flops // 2
     return counts

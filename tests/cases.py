@@ -20,8 +20,9 @@ from cycnn.ops.conv import Conv2D, Conv2DBackwardData
 from cycnn.ops.dense import Dense, DenseBackwardData
 from cycnn.ops.dropout import Dropout
 from cycnn.ops.loss import Softmax, SoftmaxBackward, SoftmaxCrossEntropy
+from cycnn.ops.norm import BatchNorm, BatchNormBackward, BatchNormInference, MovingAverage
 from cycnn.ops.optimizer import SGDUpdate
-from cycnn.ops.pointwise import AccumulateGradient, Add, Relu, ReluBackward, Scale
+from cycnn.ops.pointwise import AccumulateGradient, Add, Assign, Relu, ReluBackward, Scale
 from cycnn.ops.pool import (
     AveragePool2D,
     AveragePool2DBackward,
@@ -272,6 +273,42 @@ GLOBAL_POOLS = [
     (0, 3, 3, 4),
 ]
 
+# ---- batch normalization: tensors; slots of 64 pixels, groups of 64 to 2048, strips of 256 channels --
+
+NORMS = [
+    *((2, 3, 5, n) for n in CHANNELS),
+    *((n, 33) for n in (2, 3, 63, 64, 65, 127, 128, 129)),
+    (2, 1, 1, 1),
+    (3, 47, 47, 3),
+    (2, 20, 27, 64),
+    (2, 9, 9, 300),
+    (1, 13, 5, 530),
+]
+EMPTY = (0, 3, 4, 5)
+
+
+def distant(*shape: int) -> np.ndarray:
+    """Channels whose mean is a hundred standard deviations away from 0."""
+    return (np.random.default_rng(4).standard_normal(shape) + 100).astype(np.float32)
+
+
+def positive(n: int) -> np.ndarray:
+    return np.random.default_rng(6).uniform(0.2, 2, n).astype(np.float32)
+
+
+def norm(x: object, bits: int) -> tuple[Case, Case, Case]:
+    """Training, its gradient and inference; ``bits`` say what there is: ReLU, gamma, beta."""
+    shape = np.shape(x) if _given(x) else x
+    n = shape[-1]
+    activation = "relu" if bits & 1 else None
+    affine = ((n,) if bits & 2 else None, (n,) if bits & 4 else None)
+    return (
+        case(BatchNorm(1e-3, activation), x, *affine),
+        case(BatchNormBackward(activation), x, shape, *affine, (n,), positive(n)),
+        case(BatchNormInference(1e-3, activation), x, *affine, (n,), positive(n)),
+    )
+
+
 # ---- the others ----------------------------------------------------------------------------------
 
 SIZES = (1, 3, 4, 7, 8, 15, 16, 17, 31, 33, 64, 65, 130, 1000)
@@ -331,12 +368,19 @@ CASES = [
     *(case(GlobalMaxPool2D(), x) for x in GLOBAL_POOLS),
     *(case(GlobalMaxPool2DBackward(), x, (x[0], x[3])) for x in GLOBAL_POOLS),
     *(case(GlobalMaxPool2DBackward(), ties(*x), (x[0], x[3])) for x in GLOBAL_POOLS),
+    *(c for i, x in enumerate(NORMS) for c in norm(x, i % 8)),
+    *(c for i in (6, 7) for c in norm((4, 11, 13, 24), i)),
+    *(c for c in norm(distant(2, 12, 12, 19), 6)),
+    *(c for c in norm(EMPTY, 7)[1:]),
+    *(case(MovingAverage(0.9), (n,), (n,)) for n in SIZES),
+    case(MovingAverage(0.0), (3,), (3,)),
     *(case(Relu(), s) for s in SHAPES),
     *(case(ReluBackward(), s, s) for s in SHAPES),
     case(ReluBackward(), ties(3, 70), (3, 70)),
     *(case(Add(), s, s) for s in SHAPES),
     *(case(Scale(), s, SCALE) for s in SHAPES),
     *(case(AccumulateGradient(), s, s) for s in SHAPES),
+    *(case(Assign(), s, s) for s in SHAPES),
     case(Flatten(), (2, 3, 4, 5)),
     case(Flatten(), (1, 7)),
     case(Flatten(), (0, 3, 2)),

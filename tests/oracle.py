@@ -232,6 +232,45 @@ def global_max_pool_backward(op, x, dy):
     return dx
 
 
+# ---- batch normalization -------------------------------------------------------------------------
+
+
+def normalised(op, x, gamma, beta, mean, invstd):
+    y = (x - mean) * invstd
+    y = y if gamma is None else y * gamma
+    return activate(y if beta is None else y + beta, getattr(op, "activation", None))
+
+
+def batch_norm(op, x, gamma, beta):
+    pixels = x.reshape(-1, x.shape[-1])
+    mean = np.array([column.sum() / len(pixels) for column in pixels.T])
+    deviations = [((column - m) ** 2).sum() for column, m in zip(pixels.T, mean, strict=True)]
+    variance = np.array(deviations) / len(pixels)
+    invstd = 1 / np.sqrt(variance + op.epsilon)
+    unbiased = np.array(deviations) / (len(pixels) - 1)
+    return normalised(op, x, gamma, beta, mean, invstd), mean, invstd, unbiased
+
+
+def batch_norm_backward(op, x, dy, gamma, beta, mean, invstd):
+    """dx = gamma * invstd * (g - mean g - xhat * mean(g * xhat)), g = dy where the activation passes."""
+    g = dy
+    if op.activation == "relu":
+        g = np.where(normalised(None, x, gamma, beta, mean, invstd) <= 0, 0.0, dy)
+    xhat = (x - mean) * invstd
+    axes, n = tuple(range(x.ndim - 1)), max(x.size // x.shape[-1], 1)
+    dbeta, dgamma = g.sum(axis=axes), (g * xhat).sum(axis=axes)
+    scale = invstd if gamma is None else gamma * invstd
+    return scale * (g - dbeta / n - xhat * (dgamma / n)), dgamma, dbeta
+
+
+def batch_norm_inference(op, x, gamma, beta, mean, variance):
+    return normalised(op, x, gamma, beta, mean, 1 / np.sqrt(variance + op.epsilon))
+
+
+def moving_average(op, x, y):
+    return op.momentum * y + (1 - op.momentum) * x
+
+
 # ---- elementwise, loss, update -------------------------------------------------------------------
 
 
@@ -253,6 +292,10 @@ def scale(op, x, s):
 
 def accumulate_gradient(op, d, into):
     return into + d
+
+
+def assign(op, x, into):
+    return x
 
 
 def flatten(op, x):
@@ -319,8 +362,12 @@ def sgd_update(op, w, g, v, lr):
 ORACLE = {
     "AccumulateGradient": accumulate_gradient,
     "Add": add,
+    "Assign": assign,
     "AveragePool2D": average_pool,
     "AveragePool2DBackward": average_pool_backward,
+    "BatchNorm": batch_norm,
+    "BatchNormBackward": batch_norm_backward,
+    "BatchNormInference": batch_norm_inference,
     "BiasGradient": bias_gradient,
     "Conv2D": conv2d,
     "Conv2DBackwardData": conv2d_backward_data,
@@ -336,6 +383,7 @@ ORACLE = {
     "GlobalMaxPool2DBackward": global_max_pool_backward,
     "MaxPool2D": max_pool,
     "MaxPool2DBackward": max_pool_backward,
+    "MovingAverage": moving_average,
     "Relu": relu,
     "ReluBackward": relu_backward,
     "Reshape": reshape,

@@ -22,7 +22,12 @@ TIERS = dispatch.supported_tiers()
 KERNELS = {tier: dispatch.load(tier) for tier in TIERS}
 GUARD = np.uint32(0x7FC0DEAD)  # read as a float it is NaN
 GUARD_WORDS = 64
-IN_PLACE = {"AccumulateGradient": (1,), "SGDUpdate": (0, 1, 2)}
+IN_PLACE = {
+    "AccumulateGradient": (1,),
+    "Assign": (1,),
+    "MovingAverage": (1,),
+    "SGDUpdate": (0, 1, 2),
+}
 
 
 def written_inputs(op) -> tuple[int, ...]:

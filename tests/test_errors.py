@@ -19,8 +19,9 @@ from cycnn.ops.conv import Conv2D, Conv2DBackwardData
 from cycnn.ops.dense import Dense, DenseBackwardData
 from cycnn.ops.dropout import Dropout
 from cycnn.ops.loss import Softmax, SoftmaxBackward, SoftmaxCrossEntropy
+from cycnn.ops.norm import BatchNorm, BatchNormBackward, BatchNormInference, MovingAverage
 from cycnn.ops.optimizer import SGDUpdate
-from cycnn.ops.pointwise import AccumulateGradient, Add, ReluBackward, Scale
+from cycnn.ops.pointwise import AccumulateGradient, Add, Assign, ReluBackward, Scale
 from cycnn.ops.pool import (
     AveragePool2D,
     AveragePool2DBackward,
@@ -103,7 +104,21 @@ REFUSED = [
     (GlobalMaxPool2D(), [(2, 0, 7, 4)], r"at least one pixel. Received shape \(2, 0, 7, 4\)"),
     (GlobalAveragePool2DBackward(I), [(2, 5)], r"dy of shape \(2, 4\). Received shape \(2, 5\)"),
     (GlobalMaxPool2DBackward(), [I, (3, 4)], r"dy of shape \(2, 4\). Received shape \(3, 4\)"),
+    # batch normalization
+    (BatchNorm(), [(4,), None, None], r"x of shape \(N, ..., C\).*Received: \(4,\)"),
+    (BatchNorm(), [(2, None), None, None], r"with known C. Received: \(2, None\)"),
+    (BatchNorm(), [I, (5,), None], r"gamma of shape \(4,\).*Received: gamma of shape \(5,\)"),
+    (BatchNorm(), [I, None, (4, 1)], r"beta of shape \(4,\).*Received: beta of shape \(4, 1\)"),
+    (BatchNorm(), [(1, 1, 1, 4), None, None], r"two values or more.*\(1, 1, 1, 4\)"),
+    (BatchNorm(), [(0, 3, 3, 4), None, None], r"two values or more.*\(0, 3, 3, 4\)"),
+    (BatchNormBackward(), [I, D, None, None, (4,), (4,)], r"dy of shape \(2, 7, 7, 4\)"),
+    (BatchNormBackward(), [I, I, None, None, (3,), (4,)], r"Received: mean of shape \(3,\)"),
+    (BatchNormBackward(), [I, I, None, None, (4,), (3,)], r"Received: invstd of shape \(3,\)"),
+    (BatchNormInference(), [I, None, None, (3,), (4,)], r"Received: mean of shape \(3,\)"),
+    (BatchNormInference(), [I, None, None, (4,), (3,)], r"Received: variance of shape \(3,\)"),
+    (MovingAverage(0.9), [(3,), (4,)], r"x and y of one shape. Received: \(3,\) and \(4,\)"),
     # the others
+    (Assign(), [(2,), (3,)], "takes x and into of the same shape"),
     (Add(), [(2, 3), (3, 2)], r"same shape. Received shapes \(2, 3\) and \(3, 2\)"),
     (Add(), [(2, 3), (3,)], r"Received shapes \(2, 3\) and \(3,\)"),
     (ReluBackward(), [(2, 3), (2, 4)], "`ReluBackward` takes y and dy of the same shape"),
@@ -129,6 +144,11 @@ WRONG_ARGUMENTS = [
     (Conv2D(three, activation="tanh"), [I, W], "`activation` must be .*activation='tanh'"),
     (Conv2D(three, algorithm="fft"), [I, W], "`algorithm` must be one of .*algorithm='fft'"),
     (Dense("tanh"), [(2, 4), (4, 5)], "`activation` must be .*activation='tanh'"),
+    (BatchNorm(0.0), [I, None, None], "`epsilon` must be above 0. Received: epsilon=0.0"),
+    (BatchNorm(1e-3, "tanh"), [I, None, None], "`activation` must be .*activation='tanh'"),
+    (BatchNormBackward("tanh"), [I, I, None, None, (4,), (4,)], "`activation` must be"),
+    (BatchNormInference(-1.0), [I, None, None, (4,), (4,)], "`epsilon` must be above 0"),
+    (BatchNormInference(1e-3, "tanh"), [I, None, None, (4,), (4,)], "`activation` must be"),
     (Dropout(1.0), [(4,), of("uint64", 2)], "`rate` must be at least 0 .*rate=1.0"),
     (Dropout(-0.1), [(4,), of("uint64", 2)], "`rate` must be at least 0"),
     (Dropout(0.5, -1), [(4,), of("uint64", 2)], "`stream` must be .*stream=-1"),
@@ -206,6 +226,14 @@ def test_only_the_loss_of_cross_entropy_is_differentiated():
     for dys in ((None, x), (node.outputs[0], x)):
         with pytest.raises(UnsupportedOp, match="gradient of `SoftmaxCrossEntropy` is that of its"):
             node.op.gradient(graph, node, dys)
+
+
+def test_only_the_first_output_of_batch_normalization_is_differentiated():
+    graph = Graph()
+    outputs = graph.add(BatchNorm(), graph.input((4, 3)), None, None)
+    for dys in ((None, outputs[1], None, None), (outputs[0], None, outputs[1], None)):
+        with pytest.raises(UnsupportedOp, match="gradient of `BatchNorm` is that of y alone"):
+            graph.nodes[0].op.gradient(graph, graph.nodes[0], dys)
 
 
 def test_unknown_dims_are_left_open():

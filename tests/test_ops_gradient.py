@@ -18,6 +18,7 @@ NOT_DIFFERENTIATED = {"Dropout": (1,), "Scale": (1,), "SoftmaxCrossEntropy": (1,
 HAS_GRADIENT = {
     "Add",
     "AveragePool2D",
+    "BatchNorm",
     "Conv2D",
     "Dense",
     "Dropout",

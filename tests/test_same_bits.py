@@ -11,6 +11,7 @@ from cases import CASES
 FORWARD = {
     "Add",
     "AveragePool2D",
+    "BatchNormInference",
     "Conv2D",
     "Dense",
     "GlobalAveragePool2D",

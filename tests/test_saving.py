@@ -61,6 +61,15 @@ def test_every_layer_is_saved_with_its_options(tmp_path):
         (2, 3), strides=(1, 2), padding=((1, 0), (1, 1)), count_include_pad=True
     )(y)
     y = layers.MaxPooling2D(2, padding="same")(y)
+    y = layers.BatchNormalization(
+        momentum=0.9,
+        epsilon=1e-5,
+        center=False,
+        gamma_initializer="zeros",
+        moving_mean_initializer="ones",
+        moving_variance_initializer="he_normal",
+    )(y)
+    y = layers.BatchNormalization(scale=False, beta_initializer="ones")(y)
     y = layers.Dropout(0.25)(layers.Activation("relu")(y))
     y = layers.Dense(3, activation="softmax", bias_initializer="ones")(layers.Flatten()(y))
     model = cycnn.Model(x, y)

@@ -173,3 +173,112 @@ def test_evaluation(name):
     found = model.evaluate(x, y, batch_size=16)
     assert found["accuracy"] == float((logits.argmax(-1) == torch.tensor(y)).double().mean())
     assert abs(found["loss"] - F.cross_entropy(logits, torch.tensor(y)).item()) < 1e-5
+
+
+# ---- batch normalization: two modes, and statistics that move --------------------------------------
+
+MOMENTUM, EPSILON = 0.1, 1e-5  # PyTorch's
+
+
+def normalised():
+    """A residual network whose convolutions are normalised, the last before its sum."""
+    norm = {"momentum": 1 - MOMENTUM, "epsilon": EPSILON}
+    x = layers.Input((8, 9, 5))
+    a = layers.Conv2D(16, 3, padding="same", use_bias=False, seed=1)(x)
+    a = layers.ReLU()(layers.BatchNormalization(**norm)(a))
+    b = layers.Conv2D(20, 3, strides=2, padding=1, seed=2)(a)
+    b = layers.BatchNormalization(**norm)(b)
+    c = layers.Conv2D(20, 1, strides=2, use_bias=False, seed=3)(a)
+    c = layers.BatchNormalization(**norm)(c)
+    y = layers.ReLU()(layers.Add()([b, c]))
+    y = layers.GlobalAveragePooling2D()(y)
+    y = layers.BatchNormalization(**norm)(layers.Dense(12, seed=4)(y))
+    return Model(x, layers.Dense(10, seed=5)(layers.ReLU()(y)))
+
+
+class Normalised(torch.nn.Module):
+    """The same in torch, in float64."""
+
+    def __init__(self, model):
+        super().__init__()
+        weights = model.get_weights()
+        self.names, norms = [], iter(range(9))
+        for parameter, value in zip(model.parameters, weights, strict=True):
+            tensor = torch.tensor(value).double()
+            number = (
+                next(norms) if parameter.name in ("kernel", "gamma") else int(self.names[-1][0])
+            )
+            name = f"{number}_{parameter.name}"
+            self.names.append(name)
+            if parameter.trainable:
+                self.register_parameter(name, torch.nn.Parameter(tensor))
+            else:
+                self.register_buffer(name, tensor)
+
+    def of(self, number, *names):
+        return [getattr(self, f"{number}_{name}") for name in names]
+
+    def norm(self, number, x):
+        weights = self.of(number, "moving_mean", "moving_variance", "gamma", "beta")
+        y = F.batch_norm(x.flatten(0, -2), *weights, self.training, MOMENTUM, EPSILON)
+        return y.reshape(x.shape)
+
+    def forward(self, x):
+        a = self.norm(1, conv(x, *self.of(0, "kernel"), pads=(1, 1, 1, 1))).relu()
+        b = conv(a, *self.of(2, "kernel", "bias"), strides=2, pads=(1, 1, 1, 1))
+        c = conv(a, *self.of(4, "kernel"), strides=2)
+        y = (self.norm(3, b) + self.norm(5, c)).relu().mean(dim=(1, 2))
+        kernel, bias = self.of(6, "kernel", "bias")
+        y = self.norm(7, y @ kernel + bias).relu()
+        kernel, bias = self.of(8, "kernel", "bias")
+        return y @ kernel + bias
+
+    def arrays(self):
+        return arrays([getattr(self, name) for name in self.names])
+
+
+def normalised_pair():
+    """The model with weights that are no round numbers, and its twin."""
+    model = normalised()
+    rng = np.random.default_rng(9)
+    model.set_weights([w + 0.1 * rng.uniform(0, 1, w.shape) for w in model.get_weights()])
+    return model, Normalised(model)
+
+
+def test_normalised_outputs():
+    model, twin = normalised_pair()
+    x, _ = batch(model, 7)
+    assert_close([model.predict(x)], arrays([twin.eval()(torch.tensor(x).double())]))
+
+
+def test_normalised_gradients():
+    model, twin = normalised_pair()
+    model.compile(optimizers.SGD(0.0))
+    x, y = batch(model, 9)
+    step = model.trainer.step
+    loss, _ = step.accumulate([x], y.astype(np.int32), scale=1 / len(y), seed=0, threads=2)
+    expected = F.cross_entropy(twin(torch.tensor(x).double()), torch.tensor(y))
+    assert abs(loss - expected.item()) < 1e-5 * abs(expected.item())
+    trained = [p for p in model.parameters if p.trainable]
+    gradients = torch.autograd.grad(expected, list(twin.parameters()))
+    largest = max(float(g.abs().max()) for g in gradients)  # of biases that a norm removes: 0
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        np.testing.assert_allclose(step.gradient(parameter), gradient, atol=2e-5 * largest)
+
+
+@pytest.mark.parametrize("options", OPTIMIZERS, ids=str)
+def test_normalised_weights_and_statistics_after_four_steps(options):
+    model, twin = normalised_pair()
+    model.compile(optimizers.SGD(0.05, **options))
+    optimizer = torch.optim.SGD(twin.parameters(), 0.05, **options)
+    for step in range(4):
+        x, y = batch(model, 8, seed=step)
+        logs = model.train_on_batch(x, y)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(twin(torch.tensor(x).double()), torch.tensor(y))
+        loss.backward()
+        optimizer.step()
+        assert abs(logs["loss"] - loss.item()) < 5e-5 * abs(loss.item())
+    assert_close(model.get_weights(), twin.arrays(), 5e-5)
+    x, _ = batch(model, 20, seed=9)
+    assert_close([model.predict(x)], arrays([twin.eval()(torch.tensor(x).double())]), 5e-5)

@@ -88,9 +88,26 @@ def loss(op, logits, labels, scale):
     return F.cross_entropy(logits, labels.long(), reduction="sum")[None] * scale
 
 
+def batch_norm(op, x, gamma, beta):
+    """The moving statistics of momentum 1 are the batch's own."""
+    pixels, one = x.flatten(0, -2), x.new_ones(x.shape[-1])
+    moving = one.clone(), one.clone()
+    F.batch_norm(pixels, *moving, gamma, beta, True, 1.0, op.epsilon)
+    rest = (None, None, True, 0.0, op.epsilon)
+    y, mean, invstd = torch.native_batch_norm(pixels, gamma, beta, *rest)
+    return activated(y.reshape(x.shape), op.activation), mean, invstd, moving[1]
+
+
+def batch_norm_inference(op, x, gamma, beta, mean, variance):
+    y = F.batch_norm(x.flatten(0, -2), mean, variance, gamma, beta, False, 0.0, op.epsilon)
+    return activated(y.reshape(x.shape), op.activation)
+
+
 FORWARD = {
     "Add": lambda op, a, b: a + b,
     "AveragePool2D": average_pool,
+    "BatchNorm": batch_norm,
+    "BatchNormInference": batch_norm_inference,
     "Conv2D": conv2d,
     "Dense": dense,
     "Flatten": lambda op, x: x.flatten(1),
@@ -148,6 +165,18 @@ def softmax_cross_entropy(op, logits, labels, scale):
     return value.detach(), torch.autograd.grad(value, logits)[0]
 
 
+def batch_norm_backward(op, x, dy, gamma, beta, mean, invstd):
+    if op.activation is not None:
+        forward = lambda op, y: activated(y, op.activation)  # noqa: E731
+        y = (x - mean) * (invstd if gamma is None else invstd * gamma)
+        dy = gradient(forward, op, [y if beta is None else y + beta], 0, dy)
+    pixels = dy.flatten(0, -2), x.flatten(0, -2)
+    rest = (None, None, mean, invstd, True, 1e-3, [True] * 3)
+    weight = torch.ones_like(mean) if gamma is None else gamma
+    dx, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(*pixels, weight, *rest)
+    return dx.reshape(x.shape), dgamma, dbeta
+
+
 def sgd_update(op, w, g, v, lr):
     w, w.grad = torch.nn.Parameter(w), g
     optimizer = torch.optim.SGD(
@@ -162,7 +191,9 @@ def sgd_update(op, w, g, v, lr):
 
 BACKWARD = {
     "AccumulateGradient": lambda op, d, into: d + into,
+    "Assign": lambda op, x, into: x,
     "AveragePool2DBackward": at(average_pool, lambda op, dy: op.x_shape),
+    "BatchNormBackward": batch_norm_backward,
     "BiasGradient": bias_gradient,
     "Conv2DBackwardData": at(conv2d, lambda op, dy, w: op.x_shape),
     "Conv2DBackwardWeight": weight_gradient(conv2d, lambda op, x, dy: op.w_shape),
@@ -171,6 +202,7 @@ BACKWARD = {
     "GlobalAveragePool2DBackward": at(global_average_pool, lambda op, dy: op.x_shape),
     "GlobalMaxPool2DBackward": of_input(global_max_pool),
     "MaxPool2DBackward": of_input(max_pool),
+    "MovingAverage": lambda op, x, y: torch.lerp(x, y, op.momentum),
     "ReluBackward": relu_backward,
     "SGDUpdate": sgd_update,
     "SoftmaxBackward": softmax_backward,
@@ -180,7 +212,12 @@ TORCH = FORWARD | BACKWARD
 
 
 def torch_can(case) -> bool:
-    """Whether torch has the op: average pooling there knows no dilation and no padding by side."""
+    """Whether torch has the op: average pooling there knows no dilation and no padding by side.
+
+    The gradient of batch normalization there divides by zero where there are no pixels, and crashes.
+    """
+    if case.op.name == "BatchNormBackward":
+        return np.size(case.arrays()[0]) > 0
     if not case.op.name.startswith("AveragePool2D"):
         return True
     window = case.op.window

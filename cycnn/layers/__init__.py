@@ -6,6 +6,7 @@ from .conv import Conv2D
 from .dense import Dense
 from .input import Input
 from .merge import Add
+from .norm import BatchNormalization
 from .pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from .regularisation import Dropout
 from .shape import Flatten
@@ -14,6 +15,7 @@ __all__ = [
     "Activation",
     "Add",
     "AveragePooling2D",
+    "BatchNormalization",
     "Conv2D",
     "Dense",
     "Dropout",

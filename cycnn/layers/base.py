@@ -26,7 +26,10 @@ class Block:
 
 
 class Parameter:
-    """A trained array of a layer. It is initialised when its value is first asked for."""
+    """An array of a layer. It is initialised when its value is first asked for.
+
+    Optimizers update those that are ``trainable``; the others are state that training keeps.
+    """
 
     dtype = "float32"
 
@@ -36,8 +39,9 @@ class Parameter:
         shape: tuple[int, ...],
         initializer: str,
         seed: tuple[int, int] | None,
+        trainable: bool = True,
     ):
-        self.name, self.shape = name, tuple(shape)
+        self.name, self.shape, self.trainable = name, tuple(shape), trainable
         self._initialise = initializers.get(initializer)
         self._seed = seed
         self._value: np.ndarray | None = None
@@ -127,10 +131,12 @@ class Layer:
         """Add this layer's ops to ``graph`` and return its output."""
         raise NotImplementedError
 
-    def parameter(self, name: str, shape: tuple[int, ...], initializer: str) -> Parameter:
+    def parameter(
+        self, name: str, shape: tuple[int, ...], initializer: str, *, trainable: bool = True
+    ) -> Parameter:
         """Create a parameter; to be called in ``build``."""
         seed = None if self.seed is None else (self.seed, len(self.parameters))
-        parameter = Parameter(name, shape, initializer, seed)
+        parameter = Parameter(name, shape, initializer, seed, trainable)
         self.parameters.append(parameter)
         return parameter
 
@@ -140,7 +146,10 @@ class Layer:
         return {name: getattr(self, name) for name in names}
 
     def count_params(self) -> int:
-        """Number of weights, biases included. Raises `ArgumentError` before the layer is connected."""
+        """Number of weights, biases and moving statistics included.
+
+        Raises `ArgumentError` before the layer is connected.
+        """
         if not self.built:
             raise ArgumentError(f"{type(self).__name__} has no weights before it is connected.")
         return sum(p.size for p in self.parameters)

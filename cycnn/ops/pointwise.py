@@ -1,4 +1,4 @@
-"""Elementwise ops: relu, sum of two tensors, scaling, adding up gradients."""
+"""Elementwise ops: relu, sum of two tensors, scaling, adding up gradients, copying state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ShapeError
 from .base import Cost, Op, Spec
 
-__all__ = ["AccumulateGradient", "Add", "Relu", "ReluBackward", "Scale"]
+__all__ = ["AccumulateGradient", "Add", "Assign", "Relu", "ReluBackward", "Scale"]
 
 
 def _require_same_shape(op: str, a: Spec, b: Spec, names: str) -> None:
@@ -144,3 +144,22 @@ class AccumulateGradient(Op):
             target.reads(node),
             target.writes(node),
         )
+
+
+@dataclass(frozen=True)
+class Assign(Op):
+    """``into = x``, in place."""
+
+    updates_state: ClassVar[bool] = True
+
+    def infer(self, x: Spec, into: Spec) -> Spec:
+        _require_same_shape(self.name, x, into, "x and into")
+        return into
+
+    def evaluate(self, x, into):
+        return x.copy()
+
+    def lower(self, node, target):
+        target.alias(node.output, of=node.inputs[1])
+        kernel = target.kernels.pointwise.copy(node.output.spec.size)
+        target.emit(kernel, target.reads(node)[:1], target.writes(node))

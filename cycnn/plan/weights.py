@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ..graph.ir import Value
@@ -22,12 +24,14 @@ def aligned_empty(nbytes: int) -> np.ndarray:
 class Weights:
     """Where parameters, state and constants are, and what plans computed from them once.
 
-    Live weights are the model's own arrays. Frozen ones are copies, made as plans ask for them, and the
-    results of steps that depend on weights alone (packed panels) are kept and shared by all plans.
+    Live weights are the model's own arrays, or those of what ``instead`` has in place of a source.
+    Frozen ones are copies, made as plans ask for them, and the results of steps that depend on weights
+    alone (packed panels) are kept and shared by all plans.
     """
 
-    def __init__(self, *, frozen: bool):
+    def __init__(self, *, frozen: bool, instead: Mapping[object, object] | None = None):
         self.frozen = frozen
+        self._instead = instead or {}
         self._arrays: dict[object, np.ndarray] = {}
 
     def array(self, value: Value) -> np.ndarray:
@@ -36,7 +40,7 @@ class Weights:
             return np.ascontiguousarray(value.array)
         source = value.source
         if not self.frozen:
-            return source.value
+            return self._instead.get(source, source).value
         if source not in self._arrays:
             copy = aligned_empty(source.value.nbytes).view(source.dtype)
             self._arrays[source] = copy.reshape(source.shape)

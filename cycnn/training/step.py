@@ -18,7 +18,7 @@ from ..graph.ir import Graph, Value
 from ..graph.passes import rewrite
 from ..kernels.dispatch import Kernels
 from ..layers.base import Block, Parameter
-from ..ops.pointwise import AccumulateGradient, Add
+from ..ops.pointwise import AccumulateGradient, Add, Assign
 from ..plan.cache import LRU
 from ..plan.executor import Program
 from ..plan.plan import Plan
@@ -44,11 +44,46 @@ class Slot:
         return self.value.shape
 
 
+class Storage:
+    """Parameters that live in one block of memory, each from a cache line on."""
+
+    def __init__(self, parameters: Sequence[Parameter]):
+        self.parameters = list(parameters)
+        self._offsets, self._size = [], 0
+        for parameter in self.parameters:
+            self._offsets.append(self._size)
+            lines = (parameter.size + FLOATS_PER_LINE - 1) // FLOATS_PER_LINE
+            self._size += lines * FLOATS_PER_LINE
+        self.block = Block(self.zeros())
+        self.gather()
+
+    def zeros(self) -> np.ndarray:
+        """Another array of the block's size."""
+        array = aligned_empty(4 * self._size).view(np.float32)
+        array[...] = 0
+        return array
+
+    def gather(self) -> None:
+        """Take in the parameters; again those that the step of another model, sharing layers, moved."""
+        for parameter, offset in zip(self.parameters, self._offsets, strict=True):
+            if parameter.block is not self.block:
+                parameter.move(self.block, offset)
+
+    def slots(self, of: Slot) -> dict[Parameter, Slot]:
+        """The part of ``of``, an array like the block, that belongs to each parameter."""
+        return {
+            p: Slot(f"{p.name}_{of.name}", of.value[o : o + p.size].reshape(p.shape))
+            for p, o in zip(self.parameters, self._offsets, strict=True)
+        }
+
+
 class TrainingStep:
     """The programs that train one network, and the memory they share.
 
     ``inputs``, ``outputs``: the network's symbolic tensors (one output). Making a step moves the
-    ``parameters`` into one block.
+    ``parameters`` into two blocks: those that are trained, and those that are not (moving statistics).
+    *Accumulate* updates the latter beside the model, and *apply* puts them there: until a step is done,
+    the model has those of the step before.
     """
 
     def __init__(
@@ -64,34 +99,23 @@ class TrainingStep:
         self._loss, self._kernels = loss, kernels
         self.optimizer = optimizer
         self.parameters = list(parameters)
-        self._live = Weights(frozen=False)
         self._lay_out()
         self.plans: LRU[tuple, tuple[Plan, Program]] = LRU(limit=8)
         self._apply = self._apply_program()
         self.steps = 0
 
     def _lay_out(self) -> None:
-        offsets, size = [], 0
-        for parameter in self.parameters:
-            offsets.append(size)
-            lines = (parameter.size + FLOATS_PER_LINE - 1) // FLOATS_PER_LINE
-            size += lines * FLOATS_PER_LINE
-        self.block, self._offsets = Block(self._zeros(size)), offsets
-        for parameter, offset in zip(self.parameters, offsets, strict=True):
-            parameter.move(self.block, offset)
-        self._weights = Slot("weights", self.block.array)
-        self._gradients = Slot("gradients", self._zeros(size))
-        self._slots = [Slot(name, self._zeros(size)) for name in self.optimizer.slots]
-        self._gradient_of = {
-            p: Slot(f"{p.name}_gradient", self._gradients.value[o : o + p.size].reshape(p.shape))
-            for p, o in zip(self.parameters, offsets, strict=True)
-        }
-
-    @staticmethod
-    def _zeros(size: int) -> np.ndarray:
-        array = aligned_empty(4 * size).view(np.float32)
-        array[...] = 0
-        return array
+        """Gradients and slots beside what is trained; beside the rest, what it will be after the step."""
+        self._trained = Storage([p for p in self.parameters if p.trainable])
+        self._kept = Storage([p for p in self.parameters if not p.trainable])
+        self._weights = Slot("weights", self._trained.block.array)
+        self._gradients = Slot("gradients", self._trained.zeros())
+        self._slots = [Slot(name, self._trained.zeros()) for name in self.optimizer.slots]
+        self._gradient_of = self._trained.slots(self._gradients)
+        self._state = Slot("state", self._kept.block.array)
+        self._next_state = Slot("next_state", self._kept.zeros())
+        self._begun = False
+        self._live = Weights(frozen=False, instead=self._kept.slots(self._next_state))
 
     def graph(self, shapes: list[tuple[int, ...]]) -> Graph:
         """The accumulate graph for inputs of these shapes: outputs are the loss and the predictions."""
@@ -126,6 +150,9 @@ class TrainingStep:
         w, g = graph.parameter(self._weights, "state"), graph.parameter(self._gradients, "state")
         slots = [graph.parameter(slot, "state") for slot in self._slots]
         self.optimizer.update(graph, w, g, slots, graph.scalar("learning_rate", (1,)))
+        if self._kept.parameters:
+            state = [graph.parameter(s, "state") for s in (self._next_state, self._state)]
+            graph.add(Assign(), *state)
         return Plan(graph, self._kernels, frozen=False).bind(self._live)
 
     def accumulate(
@@ -138,7 +165,7 @@ class TrainingStep:
         threads: int,
     ) -> tuple[float, np.ndarray]:
         """Add the gradients of ``scale`` times the summed loss; return that loss and the predictions."""
-        self._gather()
+        self._begin()
         plan, program = self.plan(tuple(a.shape for a in inputs))
         scalars = {
             "$targets": targets,
@@ -150,22 +177,28 @@ class TrainingStep:
         program.run([*inputs, *named], [loss, predictions], threads)
         return float(loss[0]), predictions
 
-    def _gather(self) -> None:
-        """Take back parameters that the step of another model, which shares layers, has moved."""
-        for parameter, offset in zip(self.parameters, self._offsets, strict=True):
-            if parameter.block is not self.block:
-                parameter.move(self.block, offset)
+    def _begin(self) -> None:
+        """Start from the model as it is: its weights may have been set, or trained by another step."""
+        self._trained.gather()
+        self._kept.gather()
+        if not self._begun:
+            self._next_state.value[...] = self._state.value
+            self._begun = True
 
     def apply(self, *, threads: int) -> None:
-        """Update the weights from the gradients, and set those to zero."""
+        """Update the weights from the gradients, set those to zero, and take over the new state."""
+        self._begin()
         rate = np.array([self.optimizer.learning_rate], np.float32)
-        self.block.version += 1  # before, so that an interrupt after the update is not missed
+        for storage in (self._trained, self._kept):  # before: an interrupt afterwards is not missed
+            storage.block.version += 1
         self._apply.run([rate], [], threads)
         self.steps += 1
+        self._begun = False
 
     def discard(self) -> None:
-        """Forget the gradients of a step that was interrupted."""
+        """Forget the gradients and the state of a step that was interrupted."""
         self._gradients.value[...] = 0
+        self._begun = False
 
     def gradient(self, parameter: Parameter) -> np.ndarray:
         """The accumulated gradient of ``parameter``: a live view."""

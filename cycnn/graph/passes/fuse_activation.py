@@ -10,7 +10,7 @@ __all__ = ["fuse_activation"]
 
 
 def fuse_activation(graph: Graph) -> None:
-    """Move an activation into the op that feeds it, where nobody else reads what lies between."""
+    """Move an activation into the op whose first output it is of, where nobody else reads that."""
     readers = graph.consumers()
     kept: list[Node] = []
     for node in graph.nodes:
@@ -19,14 +19,14 @@ def fuse_activation(graph: Graph) -> None:
             producer is not None
             and node.op.epilogue is not None
             and _takes_activation(producer)
+            and node.inputs[0] is producer.output
             and len(readers[node.inputs[0]]) == 1
             and node.inputs[0] not in graph.outputs
         )
         if fusable:
             producer.op = replace(producer.op, activation=node.op.epilogue)
-            producer.outputs = node.outputs
-            for value in node.outputs:
-                value.node = producer
+            producer.outputs = (node.output, *producer.outputs[1:])
+            node.output.node = producer
         else:
             kept.append(node)
     graph.nodes = kept
@@ -34,4 +34,4 @@ def fuse_activation(graph: Graph) -> None:
 
 def _takes_activation(node: Node) -> bool:
     names = {f.name for f in fields(node.op)}
-    return "activation" in names and node.op.activation is None and len(node.outputs) == 1
+    return "activation" in names and node.op.activation is None
