@@ -20,7 +20,13 @@ from cycnn.ops.conv import Conv2D, Conv2DBackwardData
 from cycnn.ops.dense import Dense, DenseBackwardData
 from cycnn.ops.dropout import Dropout
 from cycnn.ops.loss import Softmax, SoftmaxBackward, SoftmaxCrossEntropy
-from cycnn.ops.norm import BatchNorm, BatchNormBackward, BatchNormInference, MovingAverage
+from cycnn.ops.norm import (
+    BatchNorm,
+    BatchNormBackward,
+    BatchNormInference,
+    FoldBatchNorm,
+    MovingAverage,
+)
 from cycnn.ops.optimizer import SGDUpdate
 from cycnn.ops.pointwise import AccumulateGradient, Add, Assign, Relu, ReluBackward, Scale
 from cycnn.ops.pool import (
@@ -88,32 +94,8 @@ def case(op: Op, *inputs: object) -> Case:
 
 # ---- convolution: image, filters, window, groups -------------------------------------------------
 
-CHANNELS = (
-    1,
-    2,
-    3,
-    4,
-    6,
-    7,
-    8,
-    9,
-    15,
-    16,
-    17,
-    24,
-    31,
-    32,
-    33,
-    48,
-    63,
-    64,
-    65,
-    70,
-    96,
-    127,
-    128,
-    130,
-)
+FEW = (1, 2, 3, 4, 6, 7, 8, 9, 15, 16, 17)
+CHANNELS = (*FEW, 24, 31, 32, 33, 48, 63, 64, 65, 70, 96, 127, 128, 130)
 
 
 @dataclass(frozen=True)
@@ -372,6 +354,17 @@ CASES = [
     *(c for i in (6, 7) for c in norm((4, 11, 13, 24), i)),
     *(c for c in norm(distant(2, 12, 12, 19), 6)),
     *(c for c in norm(EMPTY, 7)[1:]),
+    *(
+        case(
+            FoldBatchNorm(1e-5),
+            w,
+            *((n,) if i & bit else None for bit in (1, 2, 4)),
+            (n,),
+            positive(n),
+        )
+        for i, w in enumerate([*((3, n) for n in CHANNELS), (3, 3, 5, 70), (1, 1, 300, 260)])
+        for n in w[-1:]
+    ),
     *(case(MovingAverage(0.9), (n,), (n,)) for n in SIZES),
     case(MovingAverage(0.0), (3,), (3,)),
     *(case(Relu(), s) for s in SHAPES),

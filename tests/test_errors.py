@@ -19,7 +19,13 @@ from cycnn.ops.conv import Conv2D, Conv2DBackwardData
 from cycnn.ops.dense import Dense, DenseBackwardData
 from cycnn.ops.dropout import Dropout
 from cycnn.ops.loss import Softmax, SoftmaxBackward, SoftmaxCrossEntropy
-from cycnn.ops.norm import BatchNorm, BatchNormBackward, BatchNormInference, MovingAverage
+from cycnn.ops.norm import (
+    BatchNorm,
+    BatchNormBackward,
+    BatchNormInference,
+    FoldBatchNorm,
+    MovingAverage,
+)
 from cycnn.ops.optimizer import SGDUpdate
 from cycnn.ops.pointwise import AccumulateGradient, Add, Assign, ReluBackward, Scale
 from cycnn.ops.pool import (
@@ -116,6 +122,8 @@ REFUSED = [
     (BatchNormBackward(), [I, I, None, None, (4,), (3,)], r"Received: invstd of shape \(3,\)"),
     (BatchNormInference(), [I, None, None, (3,), (4,)], r"Received: mean of shape \(3,\)"),
     (BatchNormInference(), [I, None, None, (4,), (3,)], r"Received: variance of shape \(3,\)"),
+    (FoldBatchNorm(), [(4,), None, None, None, (4,), (4,)], r"takes w of shape .*\(4,\)"),
+    (FoldBatchNorm(), [W, (4,), None, None, (8,), (8,)], r"b of shape \(8,\) for w of shape"),
     (MovingAverage(0.9), [(3,), (4,)], r"x and y of one shape. Received: \(3,\) and \(4,\)"),
     # the others
     (Assign(), [(2,), (3,)], "takes x and into of the same shape"),
@@ -147,6 +155,7 @@ WRONG_ARGUMENTS = [
     (BatchNorm(0.0), [I, None, None], "`epsilon` must be above 0. Received: epsilon=0.0"),
     (BatchNorm(1e-3, "tanh"), [I, None, None], "`activation` must be .*activation='tanh'"),
     (BatchNormBackward("tanh"), [I, I, None, None, (4,), (4,)], "`activation` must be"),
+    (FoldBatchNorm(0.0), [W, None, None, None, (8,), (8,)], "`epsilon` must be above 0"),
     (BatchNormInference(-1.0), [I, None, None, (4,), (4,)], "`epsilon` must be above 0"),
     (BatchNormInference(1e-3, "tanh"), [I, None, None, (4,), (4,)], "`activation` must be"),
     (Dropout(1.0), [(4,), of("uint64", 2)], "`rate` must be at least 0 .*rate=1.0"),

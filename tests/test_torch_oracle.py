@@ -177,6 +177,12 @@ def batch_norm_backward(op, x, dy, gamma, beta, mean, invstd):
     return dx.reshape(x.shape), dgamma, dbeta
 
 
+def fold_batch_norm(op, w, b, gamma, beta, mean, variance):
+    fuse = torch.nn.utils.fusion.fuse_conv_bn_weights
+    folded, bias = fuse(w.movedim(-1, 0), b, mean, variance, op.epsilon, gamma, beta)
+    return folded.movedim(0, -1), bias
+
+
 def sgd_update(op, w, g, v, lr):
     w, w.grad = torch.nn.Parameter(w), g
     optimizer = torch.optim.SGD(
@@ -199,6 +205,7 @@ BACKWARD = {
     "Conv2DBackwardWeight": weight_gradient(conv2d, lambda op, x, dy: op.w_shape),
     "DenseBackwardData": at(dense, lambda op, dy, w: (dy.shape[0], w.shape[0])),
     "DenseBackwardWeight": weight_gradient(dense, lambda op, x, dy: (x.shape[1], dy.shape[1])),
+    "FoldBatchNorm": fold_batch_norm,
     "GlobalAveragePool2DBackward": at(global_average_pool, lambda op, dy: op.x_shape),
     "GlobalMaxPool2DBackward": of_input(global_max_pool),
     "MaxPool2DBackward": of_input(max_pool),

@@ -81,6 +81,16 @@ class Op:
     accumulates: ClassVar[bool] = False
 
     @property
+    def linear(self) -> bool:
+        """Whether inputs are x, w, b and channel k is linear in ``w[..., k]``, plus ``b[k]``."""
+        return False
+
+    @property
+    def folds(self) -> bool:
+        """Whether `fold` works the op into the weights of a `linear` one before it."""
+        return False
+
+    @property
     def takes_residual(self) -> bool:
         """Whether a fourth input can be added to the result as it is stored (`fuse_residual`)."""
         return False
@@ -107,6 +117,10 @@ class Op:
         concrete: every spec is known.
         """
         raise UnsupportedOp(f"{self.name} has no gradient.")
+
+    def fold(self, graph: Graph, node: Node, w: Value, b: Value | None) -> tuple[Value, Value]:
+        """Add the nodes that make from ``w`` and ``b`` those that spare ``node`` (`fold_batch_norm`)."""
+        raise UnsupportedOp(f"{self.name} cannot be folded.")
 
     def evaluate(self, *arrays: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """The outputs, by plain NumPy in the arrays' own precision: slow, obvious, the oracle."""

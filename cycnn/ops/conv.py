@@ -95,6 +95,10 @@ class Conv2D(Op):
     onnx = "Conv"
 
     @property
+    def linear(self) -> bool:
+        return self.activation is None
+
+    @property
     def takes_residual(self) -> bool:
         return self.groups == 1 and self.activation is None
 

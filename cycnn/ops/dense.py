@@ -109,6 +109,10 @@ class Dense(Op):
     activation: str | None = None
     onnx = "Gemm"
 
+    @property
+    def linear(self) -> bool:
+        return self.activation is None
+
     def infer(self, x: Spec, w: Spec, b: Spec | None = None) -> Spec:
         require_rank("Dense", "x", x, 2, "(N, inputs)")
         require_rank("Dense", "w", w, 2, "(inputs, units)")

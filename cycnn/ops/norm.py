@@ -20,20 +20,22 @@ if TYPE_CHECKING:
     from ..graph.ir import Graph, Node, Value
     from ..plan.lower import Buffer, Target
 
-__all__ = ["BatchNorm", "BatchNormBackward", "BatchNormInference", "MovingAverage"]
+__all__ = ["BatchNorm", "BatchNormBackward", "BatchNormInference", "FoldBatchNorm", "MovingAverage"]
 
 SLOT = 64  # pixels that the kernels sum in float
 GROUP_FLOATS = 32768  # of one item that sums, about
 CHANNEL_FLOPS = 50  # of what is done once a channel
 
 
-def _require_channels(op: str, x: Spec, **vectors: Spec | None) -> None:
+def _require_channels(op: str, x: Spec, x_name: str = "x", **vectors: Spec | None) -> None:
     if x.rank < 2 or x.shape[-1] is None:
-        raise ShapeError(f"`{op}` takes x of shape (N, ..., C) with known C. Received: {x.shape}.")
+        raise ShapeError(
+            f"`{op}` takes {x_name} of shape (N, ..., C) with known C. Received: {x.shape}."
+        )
     for name, spec in vectors.items():
         if spec is not None and spec.shape != x.shape[-1:]:
             raise ShapeError(
-                f"`{op}` takes {name} of shape {x.shape[-1:]} for x of shape {x.shape}. "
+                f"`{op}` takes {name} of shape {x.shape[-1:]} for {x_name} of shape {x.shape}. "
                 f"Received: {name} of shape {spec.shape}."
             )
 
@@ -245,6 +247,13 @@ class BatchNormInference(Op):
     activation: str | None = None
     onnx: ClassVar[str] = "BatchNormalization"
 
+    @property
+    def folds(self) -> bool:
+        return self.activation is None
+
+    def fold(self, graph: Graph, node: Node, w: Value, b: Value | None) -> tuple[Value, Value]:
+        return graph.add(FoldBatchNorm(self.epsilon), w, b, *node.inputs[1:])
+
     def infer(
         self, x: Spec, gamma: Spec | None, beta: Spec | None, mean: Spec, variance: Spec
     ) -> Spec:
@@ -267,6 +276,53 @@ class BatchNormInference(Op):
         kernel = target.kernels.norm_channels.affine_of_variance(channels, self.epsilon)
         _emit_affine(target, kernel, vectors, affine)
         _emit_normalise(target, node, x, affine, *target.writes(node), self.activation)
+
+
+@dataclass(frozen=True)
+class FoldBatchNorm(Op):
+    """Weights and bias of a convolution or dense layer together with the `BatchNormInference` behind it.
+
+        w'[..., k] = w[..., k] * scale[k],   b'[k] = (b[k] - mean[k]) * scale[k] + beta[k]
+
+    with ``scale = gamma / sqrt(variance + epsilon)``: ``(w (..., K), b, gamma, beta, mean, variance (K)) ->
+    (w', b')``; b, gamma and beta may be absent: 0, 1 and 0.
+    """
+
+    epsilon: float = 1e-3
+
+    def infer(
+        self,
+        w: Spec,
+        b: Spec | None,
+        gamma: Spec | None,
+        beta: Spec | None,
+        mean: Spec,
+        variance: Spec,
+    ) -> tuple[Spec, Spec]:
+        vectors = {"b": b, "gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
+        _require_channels(self.name, w, "w", **vectors)
+        _require_epsilon(self.epsilon)
+        return w, mean
+
+    def evaluate(self, w, b, gamma, beta, mean, variance):
+        invstd = 1 / np.sqrt(variance + w.dtype.type(self.epsilon))
+        scale = invstd if gamma is None else gamma * invstd
+        return w * scale, _affine(w.dtype.type(0) if b is None else b, gamma, beta, mean, invstd)
+
+    def cost(self, w: Spec, *others: Spec | None) -> Cost:
+        return Cost(w.size, 2 * w.nbytes)
+
+    def lower(self, node: Node, target: Target) -> None:
+        w, b, *vectors = target.reads(node)
+        folded_w, folded_b = target.writes(node)
+        spec, channels = node.inputs[0].spec, target.kernels.norm_channels
+        affine = target.temporary(8 * spec.shape[-1])
+        kernel = channels.affine_of_variance(spec.shape[-1], self.epsilon)
+        _emit_affine(target, kernel, vectors, affine)
+        kernel = target.kernels.norm.scale_filters(spec.pixels, spec.shape[-1])
+        target.emit(kernel, [w, affine], [folded_w])
+        kernel, cost = channels.fold_bias(spec.shape[-1]), _vector_cost(spec.shape[-1])
+        target.emit(kernel, [b, affine], [folded_b], cost=cost)
 
 
 @dataclass(frozen=True)

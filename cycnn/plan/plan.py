@@ -87,12 +87,10 @@ class Plan:
         keys = {}
         for step in self.prologue:
             for buffer in step.reads:
-                if buffer is not None and buffer.value is not None and buffer not in keys:
+                if buffer is not None and buffer.kind in WEIGHT_KINDS and buffer not in keys:
                     keys[buffer] = (buffer.value.source or id(buffer.value.array),)
-        folded = {}
-        for step in self.prologue:
-            folded.update(weights.folded(step, keys))
-        return folded
+        wanted = dict.fromkeys(b for b in self._number if b.kind == "folded")
+        return weights.folded(self.prologue, keys, wanted)
 
     def _operand(self, buffer: Buffer | None) -> int:
         return 0 if buffer is None else self._number[self._home.get(buffer, buffer)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -47,28 +47,50 @@ class Weights:
             self._arrays[source][...] = source.value
         return self._arrays[source]
 
-    def folded(self, step: PlannedStep, keys: dict[Buffer, tuple]) -> dict[Buffer, np.ndarray]:
-        """Run a step that depends on weights alone, unless an equal one has been run before.
+    def folded(
+        self, steps: Sequence[PlannedStep], keys: dict[Buffer, tuple], wanted: Collection[Buffer]
+    ) -> dict[Buffer, np.ndarray]:
+        """The ``wanted`` results of steps that depend on weights alone, in order.
 
-        ``keys`` names what every buffer holds; the names of the results are added to it.
+        Steps run unless what they lead to is here from an equal one; what is not wanted (a folded kernel
+        that panels are packed from) is not kept. ``keys`` names what every buffer holds; the names of the
+        results are added to it.
         """
-        results = {}
-        inputs = tuple(keys[b] for b in step.reads if b is not None)
-        for k, buffer in enumerate(step.writes):
-            keys[buffer] = (step.kernel.name, step.kernel.attributes, inputs, k)
-        if any(keys[b] not in self._arrays for b in step.writes):
-            sources = [None if b is None else self._by_key(b, keys) for b in step.reads]
+        for step in steps:
+            inputs = tuple(None if b is None else keys[b] for b in step.reads)
+            for k, buffer in enumerate(step.writes):
+                keys[buffer] = (step.kernel.name, step.kernel.attributes, inputs, k)
+        made: dict[Buffer, np.ndarray] = {}
+        missing = self._missing(steps, keys, wanted)
+        last = {b: step for step in missing for b in step.reads}
+        for step in missing:
+            sources = [None if b is None else self._operand(b, keys, made) for b in step.reads]
             targets = [aligned_empty(b.nbytes) for b in step.writes]
             run_step(step, sources, targets)
-            self._arrays.update({keys[b]: t for b, t in zip(step.writes, targets, strict=True)})
-        for buffer in step.writes:
-            results[buffer] = self._arrays[keys[buffer]]
-        return results
+            made.update(zip(step.writes, targets, strict=True))
+            for buffer in step.reads:
+                if last[buffer] is step and buffer not in wanted:
+                    made.pop(buffer, None)
+        self._arrays.update({keys[b]: made[b] for b in wanted if b in made})
+        return {b: self._arrays[keys[b]] for b in wanted}
 
-    def _by_key(self, buffer: Buffer, keys: dict[Buffer, tuple]) -> np.ndarray:
-        if buffer.kind != "folded":
-            return buffer.value.source.value if self._is_live(buffer) else self.array(buffer.value)
-        return self._arrays[keys[buffer]]
+    def _missing(
+        self, steps: Sequence[PlannedStep], keys: dict[Buffer, tuple], wanted: Collection[Buffer]
+    ) -> list[PlannedStep]:
+        """The steps that have to run for ``wanted``, in order."""
+        needed, missing = set(wanted), []
+        for step in reversed(steps):
+            if any(b in needed and keys[b] not in self._arrays for b in step.writes):
+                missing.append(step)
+                needed.update(b for b in step.reads if b is not None)
+        return missing[::-1]
+
+    def _operand(
+        self, buffer: Buffer, keys: dict[Buffer, tuple], made: dict[Buffer, np.ndarray]
+    ) -> np.ndarray:
+        if buffer.kind == "folded":
+            return made[buffer] if buffer in made else self._arrays[keys[buffer]]
+        return buffer.value.source.value if self._is_live(buffer) else self.array(buffer.value)
 
     def _is_live(self, buffer: Buffer) -> bool:
         # packing reads the model's own array: a copy that only panels are made from is never made

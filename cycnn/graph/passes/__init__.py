@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ..ir import Graph
 from .eliminate_dead import eliminate_dead
+from .fold_batch_norm import fold_batch_norm
 from .fuse_accumulate import fuse_accumulate
 from .fuse_activation import fuse_activation
 from .fuse_residual import fuse_residual
@@ -17,6 +18,7 @@ from .fuse_residual import fuse_residual
 __all__ = ["PASSES", "rewrite"]
 
 PASSES: tuple[Callable[[Graph], None], ...] = (
+    fold_batch_norm,
     fuse_residual,
     fuse_activation,
     fuse_accumulate,
