@@ -19,6 +19,7 @@ from .layers.base import Tensor
 from .locks import Lock
 from .plan.cache import LRU
 from .plan.executor import Program
+from .plan.parts import cut
 from .plan.plan import Plan
 from .plan.weights import Weights
 
@@ -77,7 +78,8 @@ class Inference:
             plan = self._plans.get(shapes)
             if plan is None:
                 graph = self._graph.specialise(list(shapes))
-                plan = Plan(graph, self._kernels, purpose=self._purpose)
+                parts = cut(graph, lambda n: self._graph.specialise([(n, *s[1:]) for s in shapes]))
+                plan = Plan(graph, self._kernels, purpose=self._purpose, parts=parts)
                 self._plans.put(shapes, plan)
             return plan
 

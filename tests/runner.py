@@ -128,12 +128,12 @@ class Bench:
         blocks = list(dict.fromkeys(self.blocks.values()))
         number = {None: 0} | {block: i for i, block in enumerate(blocks, 1)}
         steps = [
-            (run, items, attributes, tuple(number[b] for b in operands), True)
+            (run, items, attributes, tuple(number[b] for b in operands), True, 1)
             for run, items, attributes, operands, _ in self.steps
         ]
         fixed = {number[block]: block.data for block in blocks}
         scratch = max((s[4] for s in self.steps), default=0)
-        program = executor.Program(steps, len(blocks) + 1, fixed, {}, [], [], 0, scratch)
+        program = executor.Program(steps, len(blocks) + 1, fixed, {}, [], [], 0, scratch, {})
         program.run([], [], threads)
         return self
 

@@ -29,16 +29,16 @@ forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def chain(length: int, size: int = SIZE, parallel: bool = True, outputs: int = 1) -> Program:
     """relu, then copies through the arena and out: every step shared, serial where n % 3 == 2."""
     relu, copy = KERNELS.pointwise.relu(size), KERNELS.pointwise.copy(size)
-    steps = [(relu[1], relu[2], relu[4], (1, 3), parallel)]
+    steps = [(relu[1], relu[2], relu[4], (1, 3), parallel, 1)]
     for n in range(length):
         operands = (3 + n % 2, 3 + (n + 1) % 2)
-        steps.append((copy[1], copy[2], copy[4], operands, parallel and n % 3 != 2))
+        steps.append((copy[1], copy[2], copy[4], operands, parallel and n % 3 != 2, 1))
     last = 3 + length % 2
-    steps += [(copy[1], copy[2], copy[4], (last, 5 + k), parallel) for k in range(outputs)]
+    steps += [(copy[1], copy[2], copy[4], (last, 5 + k), parallel, 1) for k in range(outputs)]
     results = [(5 + k, (size,), "float32") for k in range(outputs)]
     arena = {3: 0, 4: (size * 4 + 63) // 64 * 64}
     return Program(
-        steps, 5 + outputs, {}, arena, [(1, (size,), "float32")], results, 2 * arena[4], 128
+        steps, 5 + outputs, {}, arena, [(1, (size,), "float32")], results, 2 * arena[4], 128, {}
     )
 
 
@@ -263,18 +263,18 @@ def test_a_bad_step_is_refused():
     io = [(1, (4,), "float32")], [(2, (4,), "float32")]
     for operands in ((1, 3), (-1, 2)):
         with pytest.raises(ValueError, match="a step names a buffer that does not exist"):
-            Program([(relu[1], relu[2], relu[4], operands, 0)], 3, {}, {}, *io, 0, 0)
+            Program([(relu[1], relu[2], relu[4], operands, 0, 1)], 3, {}, {}, *io, 0, 0, {})
     with pytest.raises(ValueError, match="at most 16 operands"):
-        Program([(relu[1], relu[2], relu[4], (1,) * 17, 0)], 3, {}, {}, *io, 0, 0)
+        Program([(relu[1], relu[2], relu[4], (1,) * 17, 0, 1)], 3, {}, {}, *io, 0, 0, {})
     with pytest.raises(ValueError, match="no such buffer, or too many axes"):
-        Program([], 3, {}, {}, [(3, (4,), "float32")], [], 0, 0)
+        Program([], 3, {}, {}, [(3, (4,), "float32")], [], 0, 0, {})
 
 
 def test_no_memory_is_an_error_and_the_pool_survives():
     """Every block of the pool fails once, none is lost."""
     relu = KERNELS.pointwise.relu(4)
     io = [(1, (4,), "float32")], [(2, (4,), "float32")]
-    huge = Program([(relu[1], relu[2], relu[4], (1, 2), 0)], 3, {}, {}, *io, 1 << 60, 0)
+    huge = Program([(relu[1], relu[2], relu[4], (1, 2), 0, 1)], 3, {}, {}, *io, 1 << 60, 0, {})
     x = np.ones(4, np.float32)
     for _ in range(40):
         with pytest.raises(MemoryError, match="cannot allocate a workspace"):

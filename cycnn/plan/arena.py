@@ -53,14 +53,7 @@ def place(steps: Sequence[PlannedStep], home: dict[Buffer, Buffer]) -> Arena:
     Largest first, which keeps the block near the largest sum of what is alive at once (Pisarchyk and
     Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020, greedy by size).
     """
-    first: dict[Buffer, int] = {}
-    last: dict[Buffer, int] = {}
-    for i, step in enumerate(steps):
-        for buffer in (*step.reads, *step.writes):
-            if buffer is not None and home.get(buffer, buffer).kind == "temporary":
-                buffer = home.get(buffer, buffer)
-                first.setdefault(buffer, i)
-                last[buffer] = i
+    first, last = _lives(steps, home)
     offsets: dict[Buffer, int] = {}
     for buffer in sorted(first, key=lambda b: -b.nbytes):
         busy = sorted(
@@ -71,6 +64,33 @@ def place(steps: Sequence[PlannedStep], home: dict[Buffer, Buffer]) -> Arena:
         offsets[buffer] = _first_gap(busy, buffer.nbytes)
     total = max((offsets[b] + b.nbytes for b in offsets), default=0)
     return Arena(offsets, _aligned(total))
+
+
+def _lives(
+    steps: Sequence[PlannedStep], home: dict[Buffer, Buffer]
+) -> tuple[dict[Buffer, int], dict[Buffer, int]]:
+    """The first and the last step during which each temporary is alive.
+
+    What several parts of the plan share lives through the whole of them: a part begins again with the
+    next images while results of the first ones wait.
+    """
+    first: dict[Buffer, int] = {}
+    last: dict[Buffer, int] = {}
+    begin: dict[int, int] = {}
+    end: dict[int, int] = {}
+    for i, step in enumerate(steps):
+        begin.setdefault(step.part, i)
+        end[step.part] = i
+        for buffer in (*step.reads, *step.writes):
+            if buffer is not None and home.get(buffer, buffer).kind == "temporary":
+                buffer = home.get(buffer, buffer)
+                first.setdefault(buffer, i)
+                last[buffer] = i
+    for buffer in first:
+        a, b = steps[first[buffer]].part, steps[last[buffer]].part
+        if a != b:
+            first[buffer], last[buffer] = begin[a], end[b]
+    return first, last
 
 
 def _first_gap(busy: list[tuple[int, int]], nbytes: int) -> int:

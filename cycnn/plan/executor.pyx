@@ -42,10 +42,16 @@ cdef enum:
 
 # ---- one call, walked ------------------------------------------------------------------------
 
+cdef struct Turn:                   # one execution of a step, with the table of buffers of its images
+    const Step* step
+    Py_ssize_t number
+    Py_ssize_t table
+
 cdef struct Call:
-    const Step* steps
-    Py_ssize_t n_steps
-    char** buffers
+    const Turn* turns
+    Py_ssize_t n_turns
+    char** tables                   # one below the other, n_buffers long each
+    Py_ssize_t n_buffers
     char* scratch
     Py_ssize_t scratch_bytes
     char* taken
@@ -58,16 +64,22 @@ cdef Py_ssize_t lines(Py_ssize_t nbytes) noexcept nogil:
     return (nbytes + LINE - 1) // LINE * LINE
 
 
+cdef inline char** buffers_of(const Call* call, Py_ssize_t turn) noexcept nogil:
+    return call.tables + call.turns[turn].table * call.n_buffers
+
+
 cdef void walk_alone(Call* call) noexcept nogil:
     cdef unsigned state = cycnn_flush_denormals()
     cdef double started = 0
     cdef Py_ssize_t i
-    for i in range(call.n_steps):
+    cdef const Step* step
+    for i in range(call.n_turns):
         if call.seconds != NULL:
             started = cycnn_now()
-        call.steps[i].run(&call.steps[i], call.buffers, 0, call.steps[i].items, call.scratch)
+        step = call.turns[i].step
+        step.run(step, buffers_of(call, i), 0, step.items, call.scratch)
         if call.seconds != NULL:
-            call.seconds[i] = cycnn_now() - started
+            call.seconds[call.turns[i].number] += cycnn_now() - started
     cycnn_restore(state)
 
 
@@ -101,25 +113,38 @@ cdef void walk_together(void* job, int member, int members) noexcept nogil:
     cdef char* scratch = call.scratch + member * call.scratch_bytes
     cdef double started = 0
     cdef Py_ssize_t i
-    cdef int turn = 0
-    for i in range(call.n_steps):
+    cdef int side = 0
+    cdef bint follows
+    cdef const Step* step
+    for i in range(call.n_turns):
         if member == 0 and call.seconds != NULL:
             started = cycnn_now()
-        if call.steps[i].parallel:
-            (<Py_ssize_t*> (call.taken + ((1 - turn) * members + member) * LINE))[0] = 0
-            share(&call.steps[i], call.buffers, scratch, call.taken + turn * members * LINE,
+        step = call.turns[i].step
+        if step.parallel:
+            (<Py_ssize_t*> (call.taken + ((1 - side) * members + member) * LINE))[0] = 0
+            share(step, buffers_of(call, i), scratch, call.taken + side * members * LINE,
                   member, members)
-            turn = 1 - turn
+            side = 1 - side
         elif member == 0:
-            call.steps[i].run(&call.steps[i], call.buffers, 0, call.steps[i].items, scratch)
-        if call.steps[i].parallel or (i + 1 < call.n_steps and call.steps[i + 1].parallel):
+            step.run(step, buffers_of(call, i), 0, step.items, scratch)
+        follows = i + 1 < call.n_turns and call.turns[i + 1].step.parallel
+        if step.parallel or follows:
             meet(&call.barrier, members)
         if member == 0 and call.seconds != NULL:
-            call.seconds[i] = cycnn_now() - started
+            call.seconds[call.turns[i].number] += cycnn_now() - started
     cycnn_restore(state)
 
 
 # ---- programs --------------------------------------------------------------------------------
+
+def runs_of_equals(values):
+    """(begin, end, value) of every run of equal values."""
+    begin = 0
+    for end in range(1, len(values) + 1):
+        if end == len(values) or values[end] != values[begin]:
+            yield begin, end, values[begin]
+            begin = end
+
 
 cdef struct Array:
     Py_ssize_t buffer
@@ -165,12 +190,17 @@ cdef int fill_arrays(Array* arrays, list specs, Py_ssize_t n_buffers) except -1:
 cdef class Program:
     """The steps of one plan with every address resolved but those of a call's own arrays.
 
-    ``steps``: (capsule, items, attributes, operands, parallel), operands being buffer numbers, 0
-    for an absent one. ``fixed``: {buffer number: array} for weights, state and constants.
-    ``arena``: {buffer number: byte offset}. ``inputs``, ``outputs``: (buffer number, shape, dtype)
-    in the order of a call.
+    ``steps``: (capsule, items, attributes, operands, parallel, turns), operands being buffer numbers,
+    0 for an absent one; a run of steps of equally many turns is executed that often, each time on
+    the next part of the ``passing`` buffers: {buffer number: bytes}. ``fixed``: {buffer number:
+    array} for weights, state and constants. ``arena``: {buffer number: byte offset}. ``inputs``,
+    ``outputs``: (buffer number, shape, dtype) in the order of a call.
     """
     cdef Step* steps
+    cdef Turn* turns
+    cdef Py_ssize_t n_turns, n_tables
+    cdef Py_ssize_t* passing        # bytes of each buffer that passes by in turns, or 0
+    cdef Py_ssize_t* part           # of those that each table points to: number, and of how many
     cdef char** table
     cdef Py_ssize_t* offsets
     cdef Array* arrays
@@ -180,7 +210,8 @@ cdef class Program:
     cdef object keep
 
     def __cinit__(self, list steps, Py_ssize_t n_buffers, dict fixed, dict arena, list inputs,
-                  list outputs, Py_ssize_t arena_bytes, Py_ssize_t scratch_bytes):
+                  list outputs, Py_ssize_t arena_bytes, Py_ssize_t scratch_bytes,
+                  dict passing):
         self.n_steps, self.n_buffers = len(steps), n_buffers
         self.arena_bytes, self.scratch_bytes = lines(arena_bytes), lines(scratch_bytes)
         self.inputs = [(i, tuple(shape), np.dtype(dtype)) for i, shape, dtype in inputs]
@@ -191,17 +222,20 @@ cdef class Program:
         self.table = <char**> calloc(n_buffers, sizeof(char*))
         self.offsets = <Py_ssize_t*> malloc(n_buffers * sizeof(Py_ssize_t))
         self.arrays = <Array*> calloc(self.n_inputs + self.n_outputs + 1, sizeof(Array))
-        if not (self.steps and self.table and self.offsets and self.arrays):
+        self.passing = <Py_ssize_t*> calloc(n_buffers, sizeof(Py_ssize_t))
+        if not (self.steps and self.table and self.offsets and self.arrays and self.passing):
             raise MemoryError()
         fill_arrays(self.arrays, self.inputs, n_buffers)
         fill_arrays(self.arrays + self.n_inputs, self.outputs, n_buffers)
         for number in range(n_buffers):
             self.offsets[number] = arena.get(number, -1)
+            self.passing[number] = passing.get(number, 0)
         for number, array in fixed.items():
             self.table[<Py_ssize_t> number] = <char*> cnp.PyArray_DATA(array)
-        for number, (capsule, items, attributes, operands, parallel) in enumerate(steps):
+        for number, (capsule, items, attributes, operands, parallel, _) in enumerate(steps):
             self._fill(&self.steps[<Py_ssize_t> number], capsule, items, attributes, operands,
                        parallel)
+        self._schedule([s[5] for s in steps])
 
     cdef int _fill(self, Step* step, object capsule, Py_ssize_t items, bytes attributes,
                    tuple operands, bint parallel) except -1:
@@ -217,8 +251,31 @@ cdef class Program:
             step.operand[<Py_ssize_t> k] = number
         return 0
 
+    cdef int _schedule(self, list turns) except -1:
+        """Lay out the order of execution, and the tables of buffers that it needs."""
+        cdef Py_ssize_t k = 0
+        order, parts = [], [(0, 1)]
+        for first, last, n in runs_of_equals(turns):
+            tables = [0] if n == 1 else range(len(parts), len(parts) + n)
+            parts += [] if n == 1 else [(t, n) for t in range(n)]
+            order += [(number, table) for table in tables for number in range(first, last)]
+        self.n_turns, self.n_tables = len(order), len(parts)
+        self.turns = <Turn*> calloc(max(self.n_turns, 1), sizeof(Turn))
+        self.part = <Py_ssize_t*> calloc(2 * self.n_tables, sizeof(Py_ssize_t))
+        if not (self.turns and self.part):
+            raise MemoryError()
+        for k, (number, table) in enumerate(order):
+            self.turns[k].number, self.turns[k].table = number, table
+            self.turns[k].step = &self.steps[self.turns[k].number]
+        for k, (number, n) in enumerate(parts):
+            self.part[2 * k], self.part[2 * k + 1] = number, n
+        return 0
+
     def __dealloc__(self):
         free(self.steps)
+        free(self.turns)
+        free(self.part)
+        free(self.passing)
         free(self.table)
         free(self.offsets)
         free(self.arrays)
@@ -295,8 +352,9 @@ cdef class Program:
                          f"Received: {received}.")
 
     cdef char** _lay_out(self, Block block, int threads) except NULL:
-        """Fill the table of buffers at the start of ``block``; arena, scratch, counters follow."""
-        cdef Py_ssize_t table_bytes = lines(self.n_buffers * sizeof(char*))
+        """Fill the first table of buffers, at the start of ``block``; others, arena, scratch and
+        counters follow."""
+        cdef Py_ssize_t table_bytes = self._table_bytes()
         threads = max(threads, 1)
         block.reserve(table_bytes + self.arena_bytes + threads * (self.scratch_bytes + 2 * LINE))
         cdef char** buffers = <char**> block.address
@@ -308,14 +366,29 @@ cdef class Program:
                 buffers[i] = arena + self.offsets[i]
         return buffers
 
+    cdef Py_ssize_t _table_bytes(self) noexcept:
+        return lines(self.n_tables * self.n_buffers * sizeof(char*))
+
+    cdef void _fill_tables(self, char** tables) noexcept:
+        """The tables after the first: where its passing buffers hold the images of a turn."""
+        cdef char** table = tables
+        cdef Py_ssize_t k, i
+        for k in range(1, self.n_tables):
+            table += self.n_buffers
+            for i in range(self.n_buffers):
+                table[i] = tables[i]
+                if self.passing[i]:
+                    table[i] += self.passing[i] // self.part[2 * k + 1] * self.part[2 * k]
+
     cdef void _walk(self, Block block, int threads, double* seconds) noexcept:
         cdef Call call
         cdef bint done = False
         memset(&call, 0, sizeof(call))
-        call.steps, call.n_steps, call.seconds = self.steps, self.n_steps, seconds
-        call.buffers = <char**> block.address
+        call.turns, call.n_turns, call.seconds = self.turns, self.n_turns, seconds
+        call.tables, call.n_buffers = <char**> block.address, self.n_buffers
+        self._fill_tables(call.tables)
         call.scratch_bytes = self.scratch_bytes
-        call.scratch = (block.address + lines(self.n_buffers * sizeof(char*)) + self.arena_bytes)
+        call.scratch = block.address + self._table_bytes() + self.arena_bytes
         call.taken = call.scratch + max(threads, 1) * self.scratch_bytes
         with nogil:
             if threads > 1 and self.shared:

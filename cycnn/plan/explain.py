@@ -13,18 +13,22 @@ __all__ = ["Profile", "explain", "profile"]
 
 
 def explain(plan: Plan) -> str:
-    """One line a step: layer, kernel, output, work items, estimated work, place in the arena."""
+    """One line a step: layer, kernel, output, work items, estimated work, place in the arena.
+
+    Where a step takes the batch in several turns, all but their number is for one of them.
+    """
     lines = [
         f"plan of {len(plan.steps)} steps, tier {plan.kernels.tier}, for {plan.purpose}; arena "
         f"{plan.arena.nbytes:,} bytes; {len(plan.prologue)} steps on weights alone, run once",
-        f"{'layer':<20} {'kernel':<34} {'output':>18} {'items':>6} {'MFLOP':>9} {'MB':>8}  place",
+        f"{'layer':<20} {'kernel':<34} {'output':>18} {'items':>6} {'turns':>5} {'MFLOP':>9} "
+        f"{'MB':>8}  place",
     ]
     for step in plan.steps:
         label = step.node.label if step.node else ""
         shape = "x".join(map(str, step.node.output.spec.shape)) if _has_output(step) else "-"
         places = ", ".join(plan.place_of(b) for b in step.writes)
         lines.append(
-            f"{label:<20} {step.kernel.name:<34} {shape:>18} {step.kernel.items:>6} "
+            f"{label:<20} {step.kernel.name:<34} {shape:>18} {step.kernel.items:>6} {step.turns:>5} "
             f"{step.cost.flops / 1e6:>9.2f} {step.cost.nbytes / 1e6:>8.2f}  {places}"
         )
     return "\n".join(lines)
@@ -47,9 +51,10 @@ class Profile:
         lines = [f"{'layer':<20} {'kernel':<34} {'ms':>9} {'share':>6} {'GFLOP/s':>9} {'GB/s':>7}"]
         for step, s in zip(self.plan.steps, self.seconds, strict=True):
             label = step.node.label if step.node else ""
-            s = max(float(s), 1e-9)
+            s = max(float(s), 1e-9) / step.turns
             lines.append(
-                f"{label:<20} {step.kernel.name:<34} {1e3 * s:>9.4f} {s / max(total, 1e-9):>6.1%} "
+                f"{label:<20} {step.kernel.name:<34} {1e3 * s * step.turns:>9.4f} "
+                f"{s * step.turns / max(total, 1e-9):>6.1%} "
                 f"{step.cost.flops / s / 1e9:>9.1f} {step.cost.nbytes / s / 1e9:>7.1f}"
             )
         lines.append(f"{'all':<55} {1e3 * total:>9.4f}  ({self.threads} threads)")

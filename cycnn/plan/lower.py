@@ -15,6 +15,7 @@ import numpy as np
 from ..graph.ir import Graph, Node, Value
 from ..kernels.dispatch import Kernels
 from ..ops.base import Cost
+from .parts import Part
 
 __all__ = ["Buffer", "Kernel", "PlannedStep", "Target", "lower"]
 
@@ -44,7 +45,10 @@ class Buffer:
 
 @dataclass(eq=False)
 class PlannedStep:
-    """One kernel call. Operands are the buffers read, then those written; None is absent."""
+    """One kernel call. Operands are the buffers read, then those written; None is absent.
+
+    A step of a part that takes the batch in ``turns`` is for the images of one of them.
+    """
 
     kernel: Kernel
     reads: tuple[Buffer | None, ...]
@@ -52,6 +56,8 @@ class PlannedStep:
     cost: Cost
     node: Node | None = None
     in_place: tuple[int, int] | None = None
+    part: int = 0
+    turns: int = 1
 
 
 @dataclass(eq=False)
@@ -66,6 +72,8 @@ class Target:
     steps: list[PlannedStep] = field(default_factory=list)
     _buffers: dict[Value, Buffer] = field(default_factory=dict)
     _node: Node | None = None
+    _part: int = 0
+    _turns: int = 1
 
     def read(self, value: Value | None) -> Buffer | None:
         """The buffer of a value; None for an absent one."""
@@ -88,8 +96,17 @@ class Target:
         return Buffer(max(int(nbytes), 4))
 
     def alias(self, value: Value, of: Value) -> None:
-        """``value`` is ``of`` seen in another shape: no step, no memory."""
-        self._buffers[value] = self.read(of)
+        """``value`` is ``of`` seen in another shape: no step, no memory.
+
+        But a copy where one of them passes from part to part of the plan and the other does not.
+        """
+        buffer = self._buffers.setdefault(value, self.read(of))
+        if buffer is not self.read(of):
+            self._copy(self.read(of), buffer, value.spec.nbytes)
+
+    def _copy(self, source: Buffer, to: Buffer, nbytes: int) -> None:
+        size = nbytes // np.dtype("float32").itemsize
+        self.emit(self.kernels.pointwise.copy(size), [source], [to], cost=Cost(0, 2 * nbytes))
 
     def emit(
         self,
@@ -108,20 +125,62 @@ class Target:
         node = self._node
         cost = cost or node.op.cost(*(None if v is None else v.spec for v in node.inputs))
         self.steps.append(
-            PlannedStep(Kernel(*kernel), tuple(reads), tuple(writes), cost, node, in_place)
+            PlannedStep(
+                Kernel(*kernel),
+                tuple(reads),
+                tuple(writes),
+                cost,
+                node,
+                in_place,
+                self._part,
+                self._turns,
+            )
         )
 
+    def lower_part(self, number: int, part: Part, whole: Graph, shared: set[Value]) -> None:
+        """Lower the nodes of a part; a value that it shares has one buffer for the whole batch."""
+        self._part, self._turns = number, part.turns
+        if part.graph is not whole:
+            for inside, outside in zip(_values(part.graph), _values(whole), strict=True):
+                if outside in shared:
+                    self._buffers[inside] = self.read(outside)
+        for node in part.graph.nodes[part.first : part.last]:
+            self._node = node
+            node.op.lower(node, self)
+        self._node, self._part, self._turns = None, number + 1, 1
 
-def lower(graph: Graph, kernels: Kernels, purpose: str = "latency") -> tuple[Target, list[Buffer]]:
+
+def _values(graph: Graph) -> list[Value]:
+    return [*graph.inputs, *(v for node in graph.nodes for v in node.outputs)]
+
+
+def _shared(graph: Graph, parts: Sequence[Part]) -> set[Value]:
+    """The values that come in, go out, or are made in one part and read in another."""
+    home = {}
+    for number, part in enumerate(parts):
+        for node in graph.nodes[part.first : part.last]:
+            home.update((v, number) for v in node.outputs)
+    shared = {*graph.inputs, *graph.outputs}
+    for number, part in enumerate(parts):
+        for node in graph.nodes[part.first : part.last]:
+            shared.update(v for v in node.inputs if home.get(v, number) != number)
+    return shared
+
+
+def lower(
+    graph: Graph, kernels: Kernels, purpose: str = "latency", parts: Sequence[Part] = ()
+) -> tuple[Target, list[Buffer]]:
     """Lower every node; return the target and the buffer of each graph output.
 
-    Every output gets memory of its own: one that is another value seen again (an input handed through,
-    a reshape, the same output twice) is copied.
+    ``parts`` cover the nodes; by default the graph is one part. Every output gets memory of its own:
+    one that is another value seen again (an input handed through, a reshape, the same output twice) is
+    copied.
     """
     target = Target(kernels, purpose)
-    for node in graph.nodes:
-        target._node = node
-        node.op.lower(node, target)
+    parts = parts or [Part(graph, 0, len(graph.nodes))]
+    shared = _shared(graph, parts)
+    for number, part in enumerate(parts):
+        target.lower_part(number, part, graph, shared)
     outputs: list[Buffer] = []
     for value in graph.outputs:
         buffer = target.read(value)
@@ -129,10 +188,6 @@ def lower(graph: Graph, kernels: Kernels, purpose: str = "latency") -> tuple[Tar
             buffer.kind = "output"
         else:
             source, buffer = buffer, Buffer(buffer.nbytes, "output", value)
-            size = source.nbytes // np.dtype("float32").itemsize
-            target._node = None
-            target.emit(
-                kernels.pointwise.copy(size), [source], [buffer], cost=Cost(0, 2 * source.nbytes)
-            )
+            target._copy(source, buffer, source.nbytes)
         outputs.append(buffer)
     return target, outputs

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..graph.ir import Graph
 from ..kernels.dispatch import Kernels
 from ..ops.base import Cost
 from .arena import merge_in_place, place
 from .executor import Program
 from .lower import Buffer, PlannedStep, lower
+from .parts import Part
 from .weights import Weights
 
 __all__ = ["PARALLEL_FROM", "Plan", "estimated_seconds"]
@@ -17,6 +20,7 @@ __all__ = ["PARALLEL_FROM", "Plan", "estimated_seconds"]
 PARALLEL_FROM = 12e-6
 IN_CACHE = 2**20  # bytes that are still near when a step reads what the one before it wrote
 WEIGHT_KINDS = ("parameter", "state", "constant")
+MOVING_KINDS = ("input", "output", "temporary")
 
 
 def estimated_seconds(cost: Cost) -> float:
@@ -29,14 +33,21 @@ class Plan:
     """The steps of a concrete graph, their memory laid out; immutable.
 
     ``frozen``: weights do not change between calls, so steps that read weights alone run once, when the
-    plan is bound, and not in every call.
+    plan is bound, and not in every call. ``parts`` (see `plan.parts`) cover the graph's nodes; by default
+    it is one part.
     """
 
     def __init__(
-        self, graph: Graph, kernels: Kernels, *, purpose: str = "latency", frozen: bool = True
+        self,
+        graph: Graph,
+        kernels: Kernels,
+        *,
+        purpose: str = "latency",
+        frozen: bool = True,
+        parts: Sequence[Part] = (),
     ):
         self.graph, self.kernels, self.purpose = graph, kernels, purpose
-        target, self._outputs = lower(graph, kernels, purpose)
+        target, self._outputs = lower(graph, kernels, purpose, parts)
         self._inputs = [target.read(v) for v in graph.inputs]
         self.prologue, self.steps = _hoist(target.steps) if frozen else ([], target.steps)
         for buffer in (b for step in self.prologue for b in step.writes):
@@ -66,6 +77,7 @@ class Plan:
             [(self._number[b], v.spec.shape, v.spec.dtype) for b, v in self._pairs("outputs")],
             self.arena.nbytes,
             max((s.kernel.scratch for s in self.steps), default=0),
+            self._passing(),
         )
 
     def explain(self) -> str:
@@ -78,6 +90,16 @@ class Plan:
         """Where a buffer lives: an offset in the arena, or the kind of memory it is."""
         home = self._home.get(buffer, buffer)
         return f"@{self.arena.offsets[home]}" if home in self.arena.offsets else home.kind
+
+    def _passing(self) -> dict[int, int]:
+        """The bytes of every buffer that holds the whole batch though a part takes it in turns."""
+        parts: dict[Buffer, set[int]] = {}
+        for step in self.steps:
+            for buffer in (*step.reads, *step.writes):
+                if buffer is not None:
+                    parts.setdefault(self._home.get(buffer, buffer), set()).add(step.part)
+        passing = (b for b, p in parts.items() if len(p) > 1 or b.kind in ("input", "output"))
+        return {self._number[b]: b.nbytes for b in passing if b.kind in MOVING_KINDS}
 
     def _pairs(self, which: str) -> zip:
         buffers = self._inputs if which == "inputs" else self._outputs
@@ -99,7 +121,7 @@ class Plan:
         operands = tuple(self._operand(b) for b in (*step.reads, *step.writes))
         kernel = step.kernel
         parallel = kernel.items > 1 and estimated_seconds(step.cost) > PARALLEL_FROM
-        return kernel.run, kernel.items, kernel.attributes, operands, parallel
+        return kernel.run, kernel.items, kernel.attributes, operands, parallel, step.turns
 
 
 def _hoist(steps: list[PlannedStep]) -> tuple[list[PlannedStep], list[PlannedStep]]:

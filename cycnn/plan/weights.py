@@ -103,5 +103,5 @@ def run_step(step: PlannedStep, reads: list[np.ndarray | None], writes: list[np.
     numbers = iter(arrays)
     operands = tuple(0 if a is None else next(numbers) for a in (*reads, *writes))
     kernel = step.kernel
-    steps = [(kernel.run, kernel.items, kernel.attributes, operands, False)]
-    Program(steps, len(arrays) + 1, arrays, {}, [], [], 0, kernel.scratch).run([], [])
+    steps = [(kernel.run, kernel.items, kernel.attributes, operands, False, 1)]
+    Program(steps, len(arrays) + 1, arrays, {}, [], [], 0, kernel.scratch, {}).run([], [])

@@ -1,0 +1,91 @@
+"""Cut an inference graph into parts that each take a few images of the batch at a time.
+
+Layer by layer, a batch's activations pass through memory as soon as they outgrow the cache. A part is
+a run of layers that one small group of images goes through before the next group begins, so that what
+one layer writes is still in the cache when the next one reads it. Early layers have large images and
+small weights, and take one image or a few at a time; late ones the whole batch, so that their weights
+are read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..graph.ir import Graph, Value
+
+__all__ = ["CACHE", "Part", "cut"]
+
+CACHE = 8 * 2**20  # bytes that a layer may read and write without leaving the last-level cache
+
+
+@dataclass(frozen=True)
+class Part:
+    """Nodes ``first`` to ``last`` (exclusive) of ``graph``, made for 1 / ``turns`` of the batch.
+
+    They are run ``turns`` times, each time on the next images.
+    """
+
+    graph: Graph
+    first: int
+    last: int
+    turns: int = 1
+
+
+def cut(graph: Graph, specialise: Callable[[int], Graph], cache: int = CACHE) -> list[Part]:
+    """The parts of a concrete inference ``graph``; ``specialise(n)`` is the same for n images."""
+    batch = graph.inputs[0].spec.shape[0] if graph.inputs else 1
+    if batch < 2 or any(v.spec.shape[0] != batch for v in _images(graph)):
+        return [Part(graph, 0, len(graph.nodes))]
+    runs = _join(_runs(graph, batch, cache), cache)
+    graphs = {batch: graph}
+    for run in runs:
+        if run.images not in graphs:
+            graphs[run.images] = specialise(run.images)
+    return [Part(graphs[r.images], r.first, r.last, batch // r.images) for r in runs]
+
+
+def _images(graph: Graph) -> list[Value]:
+    return [*graph.inputs, *graph.outputs, *(v for n in graph.nodes for v in n.outputs)]
+
+
+@dataclass
+class _Run:
+    first: int
+    last: int
+    images: int
+    weights: int  # bytes
+
+
+def _runs(graph: Graph, batch: int, cache: int) -> list[_Run]:
+    """Runs of nodes that can take equally many images: all of which a divisor of the batch is."""
+    divisors = [n for n in range(1, batch + 1) if batch % n == 0]
+    runs: list[_Run] = []
+    for i, node in enumerate(graph.nodes):
+        values = [v for v in (*node.inputs, *node.outputs) if v is not None]
+        moving = [v for v in values if v.kind in ("input", "temporary")]
+        image = sum(v.spec.nbytes for v in moving) // batch
+        images = max((n for n in divisors if n * image <= cache), default=1)
+        weights = sum(v.spec.nbytes for v in values if v not in moving)
+        if runs and runs[-1].images == images:
+            runs[-1].last, runs[-1].weights = i + 1, runs[-1].weights + weights
+        else:
+            runs.append(_Run(i, i + 1, images, weights))
+    return runs
+
+
+def _join(runs: list[_Run], cache: int) -> list[_Run]:
+    """Let a run take fewer images, as its neighbour does, where its weights stay in the cache.
+
+    What passes between them then stays there too.
+    """
+    runs, i = list(runs), 0
+    while i < len(runs) - 1:
+        a, b = runs[i], runs[i + 1]
+        larger = a if a.images > b.images else b
+        if a.images == b.images or larger.weights <= cache // 4:
+            runs[i : i + 2] = [_Run(a.first, b.last, min(a.images, b.images), a.weights + b.weights)]
+            i = max(i - 1, 0)
+        else:
+            i += 1
+    return runs
