@@ -84,7 +84,9 @@ def _join(runs: list[_Run], cache: int) -> list[_Run]:
         a, b = runs[i], runs[i + 1]
         larger = a if a.images > b.images else b
         if a.images == b.images or larger.weights <= cache // 4:
-            runs[i : i + 2] = [_Run(a.first, b.last, min(a.images, b.images), a.weights + b.weights)]
+            runs[i : i + 2] = [
+                _Run(a.first, b.last, min(a.images, b.images), a.weights + b.weights)
+            ]
             i = max(i - 1, 0)
         else:
             i += 1
