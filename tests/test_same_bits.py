@@ -24,6 +24,7 @@ FORWARD = {
 # inputs that are a batch of samples, where it is not the first alone
 SAMPLES = {"Add": (0, 1), "Conv2D": (0, 3), "Dense": (0, 3)}
 grid = pytest.mark.parametrize("case", CASES, ids=str)
+SAMPLES = {"Add": (0, 1), "Conv2D": (0, 3)}  # which inputs hold a sample each, if not the first
 BATCHED = [c for c in CASES if c.op.name in FORWARD and c.arrays()[0].ndim > 1]
 
 
