@@ -6,6 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from .session import Inference
 from .summary import summary
 from .training import losses, optimizers
 from .training.loop import History, Trainer
+from .training.memory import Memory
 from .training.progress import progress_bar
 
 __all__ = ["Model", "Sequential"]
@@ -240,6 +242,28 @@ class Model:
         )
 
     # ---- looking and keeping
+
+    def memory(
+        self, batch_size: int = 1, *, training: bool | None = None, threads: int | None = None
+    ) -> Memory:
+        """The memory of a training step (of a prediction where ``training`` is False) in bytes.
+
+        Found without running one. By default of a training step if the model is compiled. Sizes of the
+        input that the network leaves open are not allowed. Raises `ArgumentError` or `ShapeError`.
+        """
+        (batch_size,) = to_axes(batch_size, "batch_size", 1)
+        open_sizes = [t.shape for t in self.inputs if None in t.shape[1:]]
+        if open_sizes:
+            raise ShapeError(
+                f"`memory` takes a network whose input sizes are known. Received: {open_sizes[0]}."
+            )
+        shapes = tuple((batch_size, *t.shape[1:]) for t in self.inputs)
+        threads = thread_budget.resolve(threads)
+        if self._trainer is not None if training is None else training:
+            return self.trainer.step.memory(shapes, threads)
+        weights = sum(p.value.nbytes for p in self.parameters)
+        found = self._current.memory(shapes, threads)
+        return replace(found, weights=found.weights + weights)
 
     def summary(self, *, print_fn=print) -> None:
         """Print each layer's output shape, weights, receptive field, multiply-adds and bytes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from .plan.executor import Program
 from .plan.parts import cut
 from .plan.plan import Plan
 from .plan.weights import Weights
+from .training.memory import Memory
 
 if TYPE_CHECKING:
     from .model import Model
@@ -108,6 +110,13 @@ class Inference:
                 found = [v.spec.shape for v in self._graph.specialise(list(shapes)).outputs]
                 self._output_shapes.put(shapes, found)
             return found
+
+    def memory(self, shapes: Shapes, threads: int) -> Memory:
+        """What a forward pass of inputs of these shapes needs; its weights are packed by this."""
+        program = self.programs([shapes])[shapes]
+        moving = sum(4 * math.prod(s) for s in (*shapes, *self.output_shapes(shapes)))
+        workspace = program.workspace_bytes(threads)
+        return Memory(weights=self._weights.nbytes, workspace=workspace, batch=moving)
 
     def run(self, arrays: list[np.ndarray], threads: int) -> list[np.ndarray]:
         """One forward pass of checked arrays."""

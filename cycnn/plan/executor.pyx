@@ -351,12 +351,17 @@ cdef class Program:
         raise ValueError(f"the plan takes a C-contiguous {dtype} array of shape {shape}. "
                          f"Received: {received}.")
 
+    def workspace_bytes(self, int threads=1):
+        """How much memory a call on that many threads borrows."""
+        threads = max(threads, 1)
+        return (self._table_bytes() + self.arena_bytes
+                + threads * (self.scratch_bytes + 2 * LINE))
+
     cdef char** _lay_out(self, Block block, int threads) except NULL:
         """Fill the first table of buffers, at the start of ``block``; others, arena, scratch and
         counters follow."""
         cdef Py_ssize_t table_bytes = self._table_bytes()
-        threads = max(threads, 1)
-        block.reserve(table_bytes + self.arena_bytes + threads * (self.scratch_bytes + 2 * LINE))
+        block.reserve(self.workspace_bytes(threads))
         cdef char** buffers = <char**> block.address
         cdef char* arena = block.address + table_bytes
         cdef Py_ssize_t i

@@ -34,6 +34,11 @@ class Weights:
         self._instead = instead or {}
         self._arrays: dict[object, np.ndarray] = {}
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the frozen copies and of what was computed from them."""
+        return sum(a.nbytes for a in self._arrays.values())
+
     def array(self, value: Value) -> np.ndarray:
         """The memory of a parameter, state or constant value."""
         if value.kind == "constant":

@@ -98,14 +98,14 @@ class Trainer:
         """See `Model.fit`."""
         (batch_size,) = to_axes(batch_size, "batch_size", 1)
         (epochs,) = to_axes(epochs, "epochs", 1, least=0)
-        arrays, targets = self._check(x, y)
-        arrays, targets, held_back = _split(arrays, targets, validation_split)
-        if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-                raise ArgumentError("`validation_data` must be a pair (x, y).")
-            held_back = self._check(*validation_data)
         if seed is not None:
             to_axes(seed, "seed", 1, least=0)
+        arrays, targets, held_back = _split(*self._check(x, y), validation_split)
+        if validation_data is not None:
+            held_back = self._check(*_pair(validation_data))
+        if verbose:
+            shapes = tuple((min(batch_size, len(a)), *a.shape[1:]) for a in arrays)
+            print(f"memory: {self.step.memory(shapes, threads)}")
         rng = np.random.default_rng(seed)
         mask_seed = int(rng.integers(2**63))
         history = History()
@@ -203,6 +203,12 @@ class Trainer:
         if not len(targets):
             raise ShapeError("`x` and `y` must hold at least one sample. Received: 0.")
         return arrays, targets
+
+
+def _pair(data: object) -> tuple[object, object]:
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise ArgumentError("`validation_data` must be a pair (x, y).")
+    return data
 
 
 def _split(

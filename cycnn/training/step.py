@@ -24,6 +24,7 @@ from ..plan.executor import Program
 from ..plan.plan import Plan
 from ..plan.weights import Weights, aligned_empty
 from .losses import Loss
+from .memory import Memory
 from .optimizers import Optimizer
 
 __all__ = ["TrainingStep"]
@@ -194,6 +195,18 @@ class TrainingStep:
         self._apply.run([rate], [], threads)
         self.steps += 1
         self._begun = False
+
+    def memory(self, shapes: tuple[tuple[int, ...], ...], threads: int) -> Memory:
+        """What a step on inputs of these shapes needs, before one is made."""
+        plan, program = self.plan(shapes)
+        moving = (*plan.graph.inputs, *plan.graph.outputs)
+        return Memory(
+            weights=self._weights.value.nbytes + 2 * self._state.value.nbytes,
+            gradients=self._gradients.value.nbytes,
+            slots=sum(slot.value.nbytes for slot in self._slots),
+            workspace=max(p.workspace_bytes(threads) for p in (program, self._apply)),
+            batch=sum(v.spec.nbytes for v in moving),
+        )
 
     def discard(self) -> None:
         """Forget the gradients and the state of a step that was interrupted."""
