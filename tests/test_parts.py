@@ -11,6 +11,7 @@ from cycnn import layers
 from cycnn.graph.build import build
 from cycnn.graph.passes import rewrite
 from cycnn.kernels import dispatch
+from cycnn.plan.explain import balance, most_items
 from cycnn.plan.parts import cut
 from cycnn.plan.plan import Plan
 from cycnn.plan.weights import Weights
@@ -88,3 +89,19 @@ def test_explain_shows_the_turns_and_profile_counts_all_of_them():
     assert {step.turns for step in model.plan(x.shape).steps} == {4}
     assert " turns " in model.plan(x.shape).explain()
     assert model.profile(x, repeats=1).seconds.min() > 0
+
+
+@pytest.mark.parametrize(
+    ("items", "threads", "largest"),
+    [(0, 4, 1), (1, 4, 1), (4, 4, 0.25), (5, 4, 0.4), (130, 2, 0.5)],
+)
+def test_largest_share_of_equal_items(items, threads, largest):
+    assert most_items(items, threads) == largest
+
+
+def test_balance_falls_with_threads_and_is_shown():
+    plan = pyramid().plan((8, 16, 16, 3))
+    shares = [balance(plan, n) for n in (1, 2, 4, 16, 64)]
+    assert shares[0] == 1
+    assert shares == sorted(shares, reverse=True)
+    assert f"load balance {shares[2]:.2f} at 4 threads" in plan.explain()

@@ -34,7 +34,7 @@ class Reads(NamedTuple):
 
 
 # Items that a matrix product, or an image's convolution, is cut into, where each is this much work.
-ITEMS = 16
+ITEMS = 64
 ITEM_FLOPS = 1e6
 
 
@@ -84,7 +84,7 @@ def cut(rows: int, panels: int, height: int, flops: float) -> tuple[int, int]:
     row_blocks, panel_blocks = max(1, math.ceil(rows / (16 * height))), 1
     while row_blocks * panel_blocks < wanted and panel_blocks < panels:
         panel_blocks = min(2 * panel_blocks, panels)
-    while row_blocks * panel_blocks < wanted and rows // row_blocks > 2 * height:
+    while row_blocks * panel_blocks < wanted and rows // row_blocks > 4 * height:
         row_blocks *= 2
     return row_blocks, panel_blocks
 

@@ -9,7 +9,28 @@ import numpy as np
 from .executor import Program
 from .plan import Plan
 
-__all__ = ["Profile", "explain", "profile"]
+__all__ = ["Profile", "balance", "explain", "profile"]
+
+TEAMS = (4, 16, 64)  # threads for which `explain` shows the balance
+
+
+def balance(plan: Plan, threads: int) -> float:
+    """Mean over maximum of the threads' work, for the whole plan: 1 where all are always busy.
+
+    The items of a step are equal parts of its estimated time; one that is not worth sharing is done by
+    one thread.
+    """
+    alone = together = 0.0
+    for step in plan.steps:
+        seconds = step.seconds * step.turns
+        alone += seconds
+        together += seconds * most_items(step.kernel.items, threads if step.shared else 1)
+    return alone / (threads * together) if together else 1.0
+
+
+def most_items(items: int, threads: int) -> float:
+    """The largest share of ``items`` that falls to one of ``threads``: each begins with its own run."""
+    return -(-items // threads) / items if items else 1.0
 
 
 def explain(plan: Plan) -> str:
@@ -20,6 +41,7 @@ def explain(plan: Plan) -> str:
     lines = [
         f"plan of {len(plan.steps)} steps, tier {plan.kernels.tier}, for {plan.purpose}; arena "
         f"{plan.arena.nbytes:,} bytes; {len(plan.prologue)} steps on weights alone, run once",
+        "load balance " + ", ".join(f"{balance(plan, n):.2f} at {n} threads" for n in TEAMS),
         f"{'layer':<20} {'kernel':<34} {'output':>18} {'items':>6} {'turns':>5} {'MFLOP':>9} "
         f"{'MB':>8}  place",
     ]

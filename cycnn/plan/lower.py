@@ -17,7 +17,12 @@ from ..kernels.dispatch import Kernels
 from ..ops.base import Cost
 from .parts import Part
 
-__all__ = ["Buffer", "Kernel", "PlannedStep", "Target", "lower"]
+__all__ = ["PARALLEL_FROM", "Buffer", "Kernel", "PlannedStep", "Target", "lower"]
+
+# A parallel region costs about a microsecond when the workers spin and some ten when they have to be
+# woken; below this much work on one core a step runs serially.
+PARALLEL_FROM = 12e-6
+IN_CACHE = 2**20  # bytes that are still near when a step reads what the one before it wrote
 
 
 class Kernel(NamedTuple):
@@ -58,6 +63,17 @@ class PlannedStep:
     in_place: tuple[int, int] | None = None
     part: int = 0
     turns: int = 1
+
+    @property
+    def seconds(self) -> float:
+        """A rough time on one core, to tell work worth sharing from work that is not."""
+        bandwidth = 100e9 if self.cost.nbytes < IN_CACHE else 25e9
+        return self.cost.flops / 100e9 + self.cost.nbytes / bandwidth
+
+    @property
+    def shared(self) -> bool:
+        """Whether the threads share its items."""
+        return self.kernel.items > 1 and self.seconds > PARALLEL_FROM
 
 
 @dataclass(eq=False)

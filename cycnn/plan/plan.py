@@ -6,27 +6,16 @@ from collections.abc import Sequence
 
 from ..graph.ir import Graph
 from ..kernels.dispatch import Kernels
-from ..ops.base import Cost
 from .arena import merge_in_place, place
 from .executor import Program
 from .lower import Buffer, PlannedStep, lower
 from .parts import Part
 from .weights import Weights
 
-__all__ = ["PARALLEL_FROM", "Plan", "estimated_seconds"]
+__all__ = ["Plan"]
 
-# A parallel region costs about a microsecond when the workers spin and some ten when they have to be
-# woken; below this much work on one core a step runs serially.
-PARALLEL_FROM = 12e-6
-IN_CACHE = 2**20  # bytes that are still near when a step reads what the one before it wrote
 WEIGHT_KINDS = ("parameter", "state", "constant")
 MOVING_KINDS = ("input", "output", "temporary")
-
-
-def estimated_seconds(cost: Cost) -> float:
-    """A rough time on one core, to tell work worth sharing from work that is not."""
-    bandwidth = 100e9 if cost.nbytes < IN_CACHE else 25e9
-    return cost.flops / 100e9 + cost.nbytes / bandwidth
 
 
 class Plan:
@@ -120,8 +109,7 @@ class Plan:
     def _step(self, step: PlannedStep) -> tuple:
         operands = tuple(self._operand(b) for b in (*step.reads, *step.writes))
         kernel = step.kernel
-        parallel = kernel.items > 1 and estimated_seconds(step.cost) > PARALLEL_FROM
-        return kernel.run, kernel.items, kernel.attributes, operands, parallel, step.turns
+        return kernel.run, kernel.items, kernel.attributes, operands, step.shared, step.turns
 
 
 def _hoist(steps: list[PlannedStep]) -> tuple[list[PlannedStep], list[PlannedStep]]:
