@@ -67,7 +67,11 @@ def receptive_fields(tensors: list[Tensor]) -> dict[Tensor, Field]:
                 field = field.union(other)
             window = tensor.layer.window
             size = tensor.inputs[0].shape[1:3]
-            fields[tensor] = field if window is None else field.through(window, size)
+            if window is not None:
+                field = field.through(window, size)
+            elif tensor.shape[1:3] != size:  # of a whole image, and kept as an image of one pixel
+                field = None
+            fields[tensor] = field
     return fields
 
 

@@ -15,11 +15,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from cycnn.geometry import Window
+from cycnn.ops.activation import FUNCTIONS, Activation, ActivationBackward
 from cycnn.ops.base import Op
 from cycnn.ops.conv import Conv2D, Conv2DBackwardData
 from cycnn.ops.dense import Dense, DenseBackwardData
-from cycnn.ops.dropout import Dropout
+from cycnn.ops.dropout import Dropout, DropPath
 from cycnn.ops.loss import Softmax, SoftmaxBackward, SoftmaxCrossEntropy
+from cycnn.ops.merge import Concatenate, Multiply, PixelDot, SliceChannels
 from cycnn.ops.norm import (
     BatchNorm,
     BatchNormBackward,
@@ -28,7 +30,8 @@ from cycnn.ops.norm import (
     MovingAverage,
 )
 from cycnn.ops.optimizer import SGDUpdate
-from cycnn.ops.pointwise import AccumulateGradient, Add, Assign, Relu, ReluBackward, Scale
+from cycnn.ops.padding import Crop2D, ZeroPad2D
+from cycnn.ops.pointwise import AccumulateGradient, Add, Assign, Scale
 from cycnn.ops.pool import (
     AveragePool2D,
     AveragePool2DBackward,
@@ -207,6 +210,7 @@ CONVOLUTIONS = [
     C((1, 2, 3, 1100), 40, window(1)),
 ]
 EPILOGUES = [(True, None), (True, "relu"), (False, None), (False, "relu")]
+DEPTHWISE = [c for c in CONVOLUTIONS if c.groups == c.x[3]]
 
 # ---- dense: rows, inputs, units ------------------------------------------------------------------
 
@@ -278,11 +282,11 @@ def positive(n: int) -> np.ndarray:
     return np.random.default_rng(6).uniform(0.2, 2, n).astype(np.float32)
 
 
-def norm(x: object, bits: int) -> tuple[Case, Case, Case]:
-    """Training, its gradient and inference; ``bits`` say what there is: ReLU, gamma, beta."""
+def norm(x: object, bits: int, function: str = "relu") -> tuple[Case, Case, Case]:
+    """Training, its gradient and inference; ``bits`` say what there is: activation, gamma, beta."""
     shape = np.shape(x) if _given(x) else x
     n = shape[-1]
-    activation = "relu" if bits & 1 else None
+    activation = function if bits & 1 else None
     affine = ((n,) if bits & 2 else None, (n,) if bits & 4 else None)
     return (
         case(BatchNorm(1e-3, activation), x, *affine),
@@ -295,6 +299,14 @@ def norm(x: object, bits: int) -> tuple[Case, Case, Case]:
 
 SIZES = (1, 3, 4, 7, 8, 15, 16, 17, 31, 33, 64, 65, 130, 1000)
 SHAPES = [*((n,) for n in SIZES), (3, 5), (2, 3, 4, 5), (3, 60, 61, 3), (0, 4)]
+PADS = [
+    *(((2, 3, 4, n), ((1, 1), (1, 1))) for n in CHANNELS),
+    ((1, 5, 4, 3), ((0, 0), (0, 0))),
+    ((2, 5, 4, 3), ((2, 0), (0, 3))),
+    ((1, 1, 1, 1), ((0, 5), (4, 0))),
+    ((1, 70, 81, 5), ((3, 2), (1, 0))),
+    ((0, 3, 3, 4), ((1, 0), (1, 2))),
+]
 SCALE = np.array([0.25], np.float32)
 LEARNING_RATE = np.array([0.1], np.float32)
 
@@ -302,6 +314,12 @@ LEARNING_RATE = np.array([0.1], np.float32)
 def ties(*shape: int) -> np.ndarray:
     """Small integers, so that the maximum of a window is often taken more than once."""
     return np.random.default_rng(7).integers(-1, 2, shape).astype(np.float32)
+
+
+def corners() -> np.ndarray:
+    """Where the pieces of activations meet, and where exp overflows."""
+    ends = [0, 1, 3, 6, 87, 88, 89, 104, 1e4, 1e15]
+    return np.array([s * v for v in [*ends, 2.999, 1e-10, 0.5] for s in (1, -1)], np.float32)
 
 
 def labels(n: int, classes: int) -> np.ndarray:
@@ -323,6 +341,11 @@ CASES = [
         for i, c in enumerate(CONVOLUTIONS)
         if c.groups == 1
     ),
+    *(
+        c.forward(i % 2 == 0, f)
+        for i, c in enumerate([*CONVOLUTIONS[::13], *DEPTHWISE[::4]])
+        for f in FUNCTIONS
+    ),
     *(c.backward_data() for c in CONVOLUTIONS),
     *(c.backward_weight(i % 3 == 0) for i, c in enumerate(CONVOLUTIONS)),
     *(
@@ -330,6 +353,7 @@ CASES = [
         for k, (n, i, u) in enumerate(DENSE)
         for bias, activation in [EPILOGUES[k % 4]]
     ),
+    *(case(Dense(f), (n, i), (i, u), (u,)) for n, i, u in DENSE[::19] for f in FUNCTIONS),
     *(case(DenseBackwardData(), (n, u), (i, u)) for n, i, u in DENSE),
     *(case(DenseBackwardWeight(), (n, i), (n, u)) for n, i, u in DENSE),
     *(case(DenseBackwardWeight(True), (n, i), (n, u), (i, u)) for n, i, u in DENSE[::3]),
@@ -352,6 +376,7 @@ CASES = [
     *(case(GlobalMaxPool2DBackward(), ties(*x), (x[0], x[3])) for x in GLOBAL_POOLS),
     *(c for i, x in enumerate(NORMS) for c in norm(x, i % 8)),
     *(c for i in (6, 7) for c in norm((4, 11, 13, 24), i)),
+    *(c for f in FUNCTIONS for x in NORMS[::5] for c in norm(x, 7, f)),
     *(c for c in norm(distant(2, 12, 12, 19), 6)),
     *(c for c in norm(EMPTY, 7)[1:]),
     *(
@@ -367,10 +392,30 @@ CASES = [
     ),
     *(case(MovingAverage(0.9), (n,), (n,)) for n in SIZES),
     case(MovingAverage(0.0), (3,), (3,)),
-    *(case(Relu(), s) for s in SHAPES),
-    *(case(ReluBackward(), s, s) for s in SHAPES),
-    case(ReluBackward(), ties(3, 70), (3, 70)),
+    *(case(Activation(f), s) for f in FUNCTIONS for s in SHAPES[::2]),
+    *(case(Activation(f), corners()) for f in FUNCTIONS),
+    *(case(ActivationBackward(f), s, s) for f in FUNCTIONS for s in SHAPES[::2]),
+    *(case(ActivationBackward(f), x, x.shape) for f in FUNCTIONS for x in (corners(), ties(3, 70))),
     *(case(Add(), s, s) for s in SHAPES),
+    *(case(Multiply(), s, s) for s in SHAPES),
+    *(case(Multiply(), x, (x[0], 1, 1, x[3])) for x in GLOBAL_POOLS),
+    *(case(Multiply(), (x[0], 1, 1, x[3]), x) for x in GLOBAL_POOLS[::3]),
+    case(Multiply(), (2, 40, 41, 33), (2, 1, 1, 33)),
+    *(case(PixelDot(), x, x) for x in [*GLOBAL_POOLS, (2, 1, 1, 5), (1, 17, 16, 130)]),
+    *(case(Concatenate(), (2, 3, 4, n), (2, 3, 4, 5)) for n in CHANNELS),
+    *(case(Concatenate(), *((3, n) for n in range(1, k))) for k in (3, 5, 20)),
+    case(Concatenate(), (2, 3)),
+    case(Concatenate(), (1, 40, 41, 16), (1, 40, 41, 1), (1, 40, 41, 48)),
+    case(Concatenate(), (0, 3, 4, 5), (0, 3, 4, 2)),
+    *(case(SliceChannels(n // 2, n), (2, 3, 4, n)) for n in CHANNELS),
+    *(case(SliceChannels(0, n), (3, n + 1)) for n in CHANNELS),
+    case(SliceChannels(5, 38), (1, 50, 41, 40)),
+    case(SliceChannels(0, 2), (0, 3, 3)),
+    *(case(ZeroPad2D(pads), x) for x, pads in PADS),
+    *(
+        case(Crop2D(pads), (n, h + sum(pads[0]), w + sum(pads[1]), c))
+        for (n, h, w, c), pads in PADS
+    ),
     *(case(Scale(), s, SCALE) for s in SHAPES),
     *(case(AccumulateGradient(), s, s) for s in SHAPES),
     *(case(Assign(), s, s) for s in SHAPES),
@@ -383,6 +428,10 @@ CASES = [
     case(Dropout(0.2, 1), (2, 50, 51, 3), seed(2**63 + 5, 2**33)),
     case(Dropout(0.0, 0), (4, 9), seed(0, 0)),
     case(Dropout(0.9, 0), (0, 9), seed(0, 0)),
+    *(case(DropPath(0.5, 3), (n, 3, 2), seed(11, n)) for n in SIZES),
+    case(DropPath(0.2, 1), (3, 60, 61, 3), seed(2**63 + 5, 2**33)),
+    case(DropPath(0.4), (70,), seed(1, 2)),
+    case(DropPath(0.9), (0, 9), seed(0, 0)),
     *(case(Softmax(), (3, k)) for k in CHANNELS),
     *(case(SoftmaxBackward(), (3, k), (3, k)) for k in CHANNELS),
     *(case(Softmax(), s) for s in [(5,), (2, 3, 4, 10), (0, 4), (130, 9)]),

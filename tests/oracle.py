@@ -11,6 +11,16 @@ import math
 
 import numpy as np
 
+from oracle_pool import (
+    average_pool,
+    average_pool_backward,
+    global_average_pool,
+    global_average_pool_backward,
+    global_max_pool,
+    global_max_pool_backward,
+    max_pool,
+    max_pool_backward,
+)
 from oracle_windows import output_size, pad, positions, unpad
 
 
@@ -18,10 +28,6 @@ def channels_of(group, total, groups):
     """The slice of ``total`` channels that belongs to a group."""
     each = total // groups
     return slice(group * each, (group + 1) * each)
-
-
-def activate(y, activation):
-    return y if activation is None else np.maximum(y, 0)
 
 
 # ---- convolution and dense -----------------------------------------------------------------------
@@ -82,108 +88,6 @@ def bias_gradient(op, dy, into=None):
     return db if into is None else db + into
 
 
-# ---- pooling -------------------------------------------------------------------------------------
-
-
-def first_largest(values):
-    """Index of the first maximum, a NaN being larger than any number."""
-    best = 0
-    for i, value in enumerate(values):
-        if not math.isnan(values[best]) and (math.isnan(value) or value > values[best]):
-            best = i
-    return best
-
-
-def inside(x, window):
-    """1 where the padded input is x, 0 where it is padding."""
-    return pad(np.ones((1, *x.shape[1:3], 1)), window)[0, :, :, 0]
-
-
-def winners(x, window):
-    """For each output element, the place in the padded input that its maximum is taken from."""
-    padded, real = pad(x, window), inside(x, window)
-    for p, q, (rows, columns) in positions(window, x.shape[1:3]):
-        places = [
-            (i, j)
-            for i in range(rows.start, rows.stop, rows.step)
-            for j in range(columns.start, columns.stop, columns.step)
-            if real[i, j]
-        ]
-        for n in range(x.shape[0]):
-            for c in range(x.shape[3]):
-                i, j = places[first_largest([padded[n, i, j, c] for i, j in places])]
-                yield (n, p, q, c), (n, i, j, c)
-
-
-def max_pool(op, x):
-    y = np.empty((x.shape[0], *output_size(op.window, x.shape[1:3]), x.shape[3]))
-    padded = pad(x, op.window)
-    for out, best in winners(x, op.window):
-        y[out] = padded[best]
-    return y
-
-
-def max_pool_backward(op, x, dy):
-    dx = pad(np.zeros(x.shape), op.window)
-    for out, best in winners(x, op.window):
-        dx[best] += dy[out]
-    return unpad(dx, op.window, x.shape[1:3])
-
-
-def divisor(op, real, rows, columns):
-    """What an average divides by: the pixels of the window, or those that are not padding."""
-    return math.prod(op.window.kernel) if op.count_include_pad else real[rows, columns].sum()
-
-
-def average_pool(op, x):
-    y = np.empty((x.shape[0], *output_size(op.window, x.shape[1:3]), x.shape[3]))
-    padded, real = pad(x, op.window), inside(x, op.window)
-    for p, q, (rows, columns) in positions(op.window, x.shape[1:3]):
-        total = padded[:, rows, columns].sum(axis=(1, 2))
-        y[:, p, q] = total / divisor(op, real, rows, columns)
-    return y
-
-
-def average_pool_backward(op, dy):
-    x = np.zeros(op.x_shape)
-    dx, real = pad(x, op.window), inside(x, op.window)
-    for p, q, (rows, columns) in positions(op.window, x.shape[1:3]):
-        share = dy[:, p, q] / divisor(op, real, rows, columns)
-        dx[:, rows, columns] += share[:, None, None]
-    return unpad(dx, op.window, x.shape[1:3])
-
-
-def global_average_pool(op, x):
-    return x.mean(axis=(1, 2))
-
-
-def global_average_pool_backward(op, dy):
-    _, h, w, _ = op.x_shape
-    return np.broadcast_to(dy[:, None, None] / (h * w), op.x_shape)
-
-
-def global_winners(x):
-    """For each sample and channel, the (row, column) of the first maximum."""
-    pixels = x.reshape(x.shape[0], x.shape[1] * x.shape[2], x.shape[3])
-    for n in range(x.shape[0]):
-        for c in range(x.shape[3]):
-            yield n, c, divmod(first_largest(pixels[n, :, c]), x.shape[2])
-
-
-def global_max_pool(op, x):
-    y = np.empty((x.shape[0], x.shape[3]))
-    for n, c, (i, j) in global_winners(x):
-        y[n, c] = x[n, i, j, c]
-    return y
-
-
-def global_max_pool_backward(op, x, dy):
-    dx = np.zeros(x.shape)
-    for n, c, (i, j) in global_winners(x):
-        dx[n, i, j, c] = dy[n, c]
-    return dx
-
-
 # ---- batch normalization -------------------------------------------------------------------------
 
 
@@ -206,8 +110,10 @@ def batch_norm(op, x, gamma, beta):
 def batch_norm_backward(op, x, dy, gamma, beta, mean, invstd):
     """dx = gamma * invstd * (g - mean g - xhat * mean(g * xhat)), g = dy where the activation passes."""
     g = dy
-    if op.activation == "relu":
-        g = np.where(normalised(None, x, gamma, beta, mean, invstd) <= 0, 0.0, dy)
+    if op.activation is not None:
+        z = normalised(None, x, gamma, beta, mean, invstd)
+        keeps_x = op.activation in ("silu", "hard_swish")
+        g = pulled_back(op.activation, z if keeps_x else activate(z, op.activation), dy)
     xhat = (x - mean) * invstd
     axes, n = tuple(range(x.ndim - 1)), max(x.size // x.shape[-1], 1)
     dbeta, dgamma = g.sum(axis=axes), (g * xhat).sum(axis=axes)
@@ -233,16 +139,82 @@ def moving_average(op, x, y):
 # ---- elementwise, loss, update -------------------------------------------------------------------
 
 
-def relu(op, x):
-    return np.maximum(x, 0)
+def activate(y, activation):
+    return y if activation is None else ACTIVATIONS[activation](y)
 
 
-def relu_backward(op, y, dy):
-    return np.where(y <= 0, 0.0, dy)
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def relu6(x):
+    return np.minimum(np.maximum(x, 0), 6)
+
+
+ACTIVATIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "relu6": relu6,
+    "sigmoid": sigmoid,
+    "silu": lambda x: x * sigmoid(x),
+    "hard_sigmoid": lambda x: relu6(x + 3) / 6,
+    "hard_swish": lambda x: x * (relu6(x + 3) / 6),
+}
+# dx / dy, from x for silu and hard_swish, from y for the others
+SLOPES = {
+    "relu": lambda y: 1,
+    "relu6": lambda y: 1,
+    "sigmoid": lambda y: y * (1 - y),
+    "silu": lambda x: sigmoid(x) * (1 + x * (1 - sigmoid(x))),
+    "hard_sigmoid": lambda y: 1 / 6,
+    "hard_swish": lambda x: np.where(x >= 3, 1, np.minimum(x, 3) / 3 + 1 / 2),
+}
+# where the gradient is 0: outside (low, high)
+FLAT = {"relu": (0, np.inf), "relu6": (0, 6), "hard_sigmoid": (0, 1), "hard_swish": (-3, np.inf)}
+
+
+def activation(op, x):
+    return activate(x, op.function)
+
+
+def pulled_back(activation, z, dy):
+    low, high = FLAT.get(activation, (None, None))
+    dx = SLOPES[activation](z) * dy
+    if low is None:
+        return dx
+    return np.where((z <= low) | ((z >= high) & (high < np.inf)), 0.0, dx)
+
+
+def activation_backward(op, z, dy):
+    return pulled_back(op.function, z, dy)
 
 
 def add(op, a, b):
     return a + b
+
+
+def multiply(op, a, b):
+    return a * b
+
+
+def pixel_dot(op, a, b):
+    return (a * b).sum(axis=(1, 2), keepdims=True)
+
+
+def concatenate(op, *xs):
+    return np.concatenate(xs, axis=-1)
+
+
+def slice_channels(op, x):
+    return x[..., op.begin : op.end]
+
+
+def zero_pad(op, x):
+    return np.pad(x, ((0, 0), *op.pads, (0, 0)))
+
+
+def crop(op, x):
+    (top, bottom), (left, right) = op.pads
+    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
 
 
 def scale(op, x, s):
@@ -299,14 +271,22 @@ def triple32(x, key):
     return x ^ (x >> 14)
 
 
-def dropout(op, x, seed):
-    """Element i is dropped where 31 bits of a hash of (seed, step, stream, i) are below the rate."""
+def kept(op, n, seed):
+    """Number i is dropped where 31 bits of a hash of (seed, step, stream, i) are below the rate."""
     golden, key = 0x9E3779B97F4A7C15, 0
     for word in (int(seed[0]), int(seed[1]), op.stream << 32):
         key = splitmix64(((key ^ word) + golden) % 2**64)
-    bits = [triple32((i + key) % 2**32, key >> 32) >> 1 for i in range(x.size)]
-    kept = np.array(bits, np.uint32).reshape(x.shape) >= op.rate * 2**31
-    return x * kept / (1 - op.rate)
+    bits = [triple32((i + key) % 2**32, key >> 32) >> 1 for i in range(n)]
+    return np.array(bits, np.uint32) >= op.rate * 2**31
+
+
+def dropout(op, x, seed):
+    return x * kept(op, x.size, seed).reshape(x.shape) / (1 - op.rate)
+
+
+def drop_path(op, x, seed):
+    rows = x.reshape(len(x), math.prod(x.shape[1:]))
+    return (rows * kept(op, len(x), seed)[:, None] / (1 - op.rate)).reshape(x.shape)
 
 
 def sgd_update(op, w, g, v, lr):
@@ -320,6 +300,8 @@ def sgd_update(op, w, g, v, lr):
 
 ORACLE = {
     "AccumulateGradient": accumulate_gradient,
+    "Activation": activation,
+    "ActivationBackward": activation_backward,
     "Add": add,
     "Assign": assign,
     "AveragePool2D": average_pool,
@@ -328,12 +310,15 @@ ORACLE = {
     "BatchNormBackward": batch_norm_backward,
     "BatchNormInference": batch_norm_inference,
     "BiasGradient": bias_gradient,
+    "Concatenate": concatenate,
     "Conv2D": conv2d,
     "Conv2DBackwardData": conv2d_backward_data,
     "Conv2DBackwardWeight": conv2d_backward_weight,
+    "Crop2D": crop,
     "Dense": dense,
     "DenseBackwardData": dense_backward_data,
     "DenseBackwardWeight": dense_backward_weight,
+    "DropPath": drop_path,
     "Dropout": dropout,
     "Flatten": flatten,
     "FoldBatchNorm": fold_batch_norm,
@@ -344,14 +329,16 @@ ORACLE = {
     "MaxPool2D": max_pool,
     "MaxPool2DBackward": max_pool_backward,
     "MovingAverage": moving_average,
-    "Relu": relu,
-    "ReluBackward": relu_backward,
+    "Multiply": multiply,
+    "PixelDot": pixel_dot,
     "Reshape": reshape,
     "SGDUpdate": sgd_update,
     "Scale": scale,
+    "SliceChannels": slice_channels,
     "Softmax": softmax,
     "SoftmaxBackward": softmax_backward,
     "SoftmaxCrossEntropy": softmax_cross_entropy,
+    "ZeroPad2D": zero_pad,
 }
 
 

@@ -28,7 +28,7 @@ forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 def chain(length: int, size: int = SIZE, parallel: bool = True, outputs: int = 1) -> Program:
     """relu, then copies through the arena and out: every step shared, serial where n % 3 == 2."""
-    relu, copy = KERNELS.pointwise.relu(size), KERNELS.pointwise.copy(size)
+    relu, copy = KERNELS.pointwise.activation("relu", size, 1), KERNELS.pointwise.copy(size)
     steps = [(relu[1], relu[2], relu[4], (1, 3), parallel, 1)]
     for n in range(length):
         operands = (3 + n % 2, 3 + (n + 1) % 2)
@@ -259,7 +259,7 @@ def test_run_refuses_what_it_cannot_write():
 
 
 def test_a_bad_step_is_refused():
-    relu = KERNELS.pointwise.relu(4)
+    relu = KERNELS.pointwise.activation("relu", 4, 1)
     io = [(1, (4,), "float32")], [(2, (4,), "float32")]
     for operands in ((1, 3), (-1, 2)):
         with pytest.raises(ValueError, match="a step names a buffer that does not exist"):
@@ -272,7 +272,7 @@ def test_a_bad_step_is_refused():
 
 def test_no_memory_is_an_error_and_the_pool_survives():
     """Every block of the pool fails once, none is lost."""
-    relu = KERNELS.pointwise.relu(4)
+    relu = KERNELS.pointwise.activation("relu", 4, 1)
     io = [(1, (4,), "float32")], [(2, (4,), "float32")]
     huge = Program([(relu[1], relu[2], relu[4], (1, 2), 0, 1)], 3, {}, {}, *io, 1 << 60, 0, {})
     x = np.ones(4, np.float32)

@@ -14,11 +14,13 @@ from cycnn import errors
 from cycnn.errors import ArgumentError, CycnnError, DTypeError, ShapeError, UnsupportedOp
 from cycnn.graph.ir import Graph
 from cycnn.ops import base
+from cycnn.ops.activation import Activation, ActivationBackward
 from cycnn.ops.base import Op, Spec
 from cycnn.ops.conv import Conv2D, Conv2DBackwardData
 from cycnn.ops.dense import Dense, DenseBackwardData
-from cycnn.ops.dropout import Dropout
+from cycnn.ops.dropout import Dropout, DropPath
 from cycnn.ops.loss import Softmax, SoftmaxBackward, SoftmaxCrossEntropy
+from cycnn.ops.merge import Concatenate, Multiply, PixelDot, SliceChannels
 from cycnn.ops.norm import (
     BatchNorm,
     BatchNormBackward,
@@ -27,7 +29,8 @@ from cycnn.ops.norm import (
     MovingAverage,
 )
 from cycnn.ops.optimizer import SGDUpdate
-from cycnn.ops.pointwise import AccumulateGradient, Add, Assign, ReluBackward, Scale
+from cycnn.ops.padding import Crop2D, ZeroPad2D
+from cycnn.ops.pointwise import AccumulateGradient, Add, Assign, Scale
 from cycnn.ops.pool import (
     AveragePool2D,
     AveragePool2DBackward,
@@ -129,7 +132,46 @@ REFUSED = [
     (Assign(), [(2,), (3,)], "takes x and into of the same shape"),
     (Add(), [(2, 3), (3, 2)], r"same shape. Received shapes \(2, 3\) and \(3, 2\)"),
     (Add(), [(2, 3), (3,)], r"Received shapes \(2, 3\) and \(3,\)"),
-    (ReluBackward(), [(2, 3), (2, 4)], "`ReluBackward` takes y and dy of the same shape"),
+    (
+        ActivationBackward("relu"),
+        [(2, 3), (2, 4)],
+        "`ActivationBackward` takes z and dy of the same",
+    ),
+    (
+        Multiply(),
+        [I, (2, 7, 7, 5)],
+        r"`Multiply` takes a and b of the same.*may have .*\(N, 1, 1, C\)",
+    ),
+    (Multiply(), [I, (1, 1, 1, 4)], r"Received shapes \(2, 7, 7, 4\) and \(1, 1, 1, 4\)"),
+    (Multiply(), [(2, 4), (4,)], r"Received shapes \(2, 4\) and \(4,\)"),
+    (PixelDot(), [(2, 7, 4)] * 2, "`PixelDot` takes a of rank 4"),
+    (PixelDot(), [I, D], "`PixelDot` takes a and b of the same shape"),
+    (
+        Concatenate(),
+        [I, D],
+        r"agree in all others. Received shapes: \(2, 7, 7, 4\), \(2, 5, 5, 8\)",
+    ),
+    (Concatenate(), [I, (2, 7, 4)], "tensors of one rank, 2 or more"),
+    (
+        Concatenate(),
+        [(4,), (4,)],
+        r"tensors of one rank, 2 or more. Received shapes: \(4,\), \(4,\)",
+    ),
+    (Concatenate(), [], "tensors of one rank, 2 or more"),
+    (SliceChannels(1, 5), [I], r"5 channels or more. Received shape \(2, 7, 7, 4\)"),
+    (SliceChannels(0, 1), [(4,)], "`SliceChannels` takes x of 1 channels or more"),
+    (ZeroPad2D(((1, 0), (0, 1))), [I[1:]], "`ZeroPad2D` takes x of rank 4"),
+    (
+        ZeroPad2D(((1, 0), (0, 1))),
+        [(2, 0, 7, 4)],
+        "at least 1 pixel on spatial axis 0. Received: 0",
+    ),
+    (Crop2D(((1, 0), (0, 1))), [I[1:]], "`Crop2D` takes x of rank 4"),
+    (
+        Crop2D(((3, 4), (0, 1))),
+        [I],
+        r"`Crop2D` leaves at least one pixel. .*\(\(3, 4\), \(0, 1\)\)",
+    ),
     (AccumulateGradient(), [(2,), (3,)], "takes d and into of the same shape"),
     (Scale(), [(2,), (2,)], r"takes s of shape \(1,\). Received shape \(2,\)"),
     (Flatten(), [()], "`Flatten` takes x with a batch dim"),
@@ -147,10 +189,17 @@ REFUSED = [
     (SGDUpdate(), [(4,), (4,), (4,), (1,)], "v where there is momentum"),
     (SGDUpdate(), [(4,), (4,), None, (4,)], r"lr of shape \(1,\)"),
     (Dropout(0.5), [(4,), of("uint64", 3)], r"seed of shape \(2,\)"),
+    (DropPath(0.5), [(4,), of("uint64", 3)], r"`DropPath` takes seed of shape \(2,\)"),
+    (DropPath(0.5), [(), of("uint64", 2)], "`DropPath` takes x with a batch dim"),
 ]
 WRONG_ARGUMENTS = [
     (Conv2D(three, activation="tanh"), [I, W], "`activation` must be .*activation='tanh'"),
     (Conv2D(three, algorithm="fft"), [I, W], "`algorithm` must be one of .*algorithm='fft'"),
+    (Activation("tanh"), [(2, 3)], "`activation` must be .* 'hard_swish'. .*activation='tanh'"),
+    (ActivationBackward("tanh"), [(2, 3)] * 2, "`activation` must be .*activation='tanh'"),
+    (SliceChannels(2, 2), [I], "`begin` must be .* less than `end`. Received: begin=2, end=2"),
+    (SliceChannels(-1, 2), [I], "`begin` must be at least 0 .*begin=-1"),
+    (DropPath(1.0), [(4,), of("uint64", 2)], "`rate` must be at least 0 .*rate=1.0"),
     (Dense("tanh"), [(2, 4), (4, 5)], "`activation` must be .*activation='tanh'"),
     (BatchNorm(0.0), [I, None, None], "`epsilon` must be above 0. Received: epsilon=0.0"),
     (BatchNorm(1e-3, "tanh"), [I, None, None], "`activation` must be .*activation='tanh'"),
@@ -206,7 +255,7 @@ def test_dtypes_that_are_not_allowed(op, shapes, text):
 @pytest.mark.parametrize("name", sorted({c.op.name for c in CASES}))
 def test_every_op_refuses_a_shape(name):
     """But those that take any."""
-    assert name in {op.name for op, _, _ in REFUSED} | {"Relu"}
+    assert name in {op.name for op, _, _ in REFUSED} | {"Activation"}
 
 
 def test_an_op_says_what_it_cannot_do():

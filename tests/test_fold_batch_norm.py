@@ -14,7 +14,7 @@ from cycnn.graph.ir import Graph
 from cycnn.graph.passes import PASSES, rewrite
 from cycnn.graph.passes.fold_batch_norm import fold_batch_norm
 from cycnn.kernels import dispatch
-from cycnn.ops.pointwise import Relu
+from cycnn.ops.activation import Activation
 from cycnn.plan.plan import Plan
 from cycnn.plan.weights import Weights
 
@@ -178,6 +178,6 @@ def test_folded_kernels_are_not_kept_beside_their_panels():
 
 def test_other_ops_say_that_they_cannot_be_folded():
     graph = Graph()
-    graph.add(Relu(), graph.input((3,)))
-    with pytest.raises(UnsupportedOp, match="Relu cannot be folded"):
-        Relu().fold(graph, graph.nodes[0], graph.inputs[0], None)
+    graph.add(Activation("relu"), graph.input((3,)))
+    with pytest.raises(UnsupportedOp, match="Activation cannot be folded"):
+        Activation("relu").fold(graph, graph.nodes[0], graph.inputs[0], None)

@@ -166,8 +166,57 @@ def test_packed_operands_are_told_apart():
         (lambda: F.dropout(X, 0.5, seed=-1), "`seed`"),
         (lambda: F.sgd_update(np.zeros((2, 3)), np.zeros((3, 2)), learning_rate=1), "one shape"),
         (lambda: F.global_max_pool2d_backward(X, X), "dy"),
+        (lambda: F.silu_backward(X, X[:1]), "same shape"),
+        (lambda: F.multiply(X, X[..., :2]), "same shape"),
+        (lambda: F.multiply_backward(X, X, X[:1]), "same shape"),
+        (lambda: F.concatenate([X, X[:1]]), "agree in all others"),
+        (lambda: F.concatenate([]), "one rank"),
+        (lambda: F.slice_channels(X, 3, 9), "9 channels or more"),
+        (lambda: F.slice_channels(X, -1, 2), "`begin`"),
+        (lambda: F.zero_pad2d(X, "same"), "`padding`"),
+        (lambda: F.crop2d(X, 4), "at least one pixel"),
+        (lambda: F.drop_path(X, 1.0, seed=0), "`rate`"),
     ],
 )
 def test_more_mistakes_are_explained(call, text):
     with pytest.raises(CycnnError, match=text):
         call()
+
+
+@pytest.mark.parametrize("name", ["relu", "relu6", "sigmoid", "silu", "hard_sigmoid", "hard_swish"])
+def test_activations_and_their_slopes(name):
+    x, h = 6 * X, 1e-2
+    forward, gradient = getattr(F, name), getattr(F, f"{name}_backward")
+    y = forward(x)
+    np.testing.assert_allclose(F.dense(x[0, 0], np.eye(4), activation=name), y[0, 0], rtol=1e-5)
+    dx = gradient(x if name in ("silu", "hard_swish") else y, np.full_like(x, 2))
+    smooth = np.min([np.abs(x - kink) for kink in (-3, 0, 3, 6)], axis=0) > h
+    slope = (forward(x + h).astype(float) - forward(x - h)) / (2 * h)
+    np.testing.assert_allclose(dx[smooth], 2 * slope[smooth], atol=1e-3)
+
+
+def test_merging_and_cutting():
+    y = F.concatenate([X, 2 * X[..., :1], X])
+    np.testing.assert_array_equal(y, np.concatenate([X, 2 * X[..., :1], X], -1))
+    np.testing.assert_array_equal(F.slice_channels(y, 4, 5), 2 * X[..., :1])
+    padded = F.zero_pad2d(X, ((1, 0), (2, 3)))
+    np.testing.assert_array_equal(padded, np.pad(X, ((0, 0), (1, 0), (2, 3), (0, 0))))
+    np.testing.assert_array_equal(F.crop2d(padded, ((1, 0), (2, 3))), X)
+    gate = X[:, :1, :1]
+    np.testing.assert_array_equal(F.multiply(X, gate), X * gate)
+    for a, b in ((X, gate), (gate, X), (X, X)):
+        da, db = F.multiply_backward(a, b, X)
+        assert (da.shape, db.shape) == (a.shape, b.shape)
+        y = F.multiply(a, b).astype(float)
+        assert np.sum(da * a) == pytest.approx(np.sum(y * X), rel=1e-5)
+        assert np.sum(db * b) == pytest.approx(np.sum(y * X), rel=1e-5)
+
+
+def test_drop_path_drops_samples():
+    x = np.ones((200, 2, 3, 4), np.float32)
+    y = F.drop_path(x, 0.25, seed=3)
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1, :1, :1], x.shape))
+    kept = y[:, 0, 0, 0] != 0
+    assert 0.6 < kept.mean() < 0.9
+    np.testing.assert_allclose(y[kept], 1 / 0.75, rtol=1e-6)
+    assert not np.array_equal(F.drop_path(x, 0.25, seed=3, step=1), y)

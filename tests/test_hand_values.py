@@ -8,11 +8,11 @@ import pytest
 import oracle
 import runner
 from cases import window
+from cycnn.ops.activation import Activation, ActivationBackward
 from cycnn.ops.conv import Conv2D, Conv2DBackwardData
 from cycnn.ops.dense import Dense, DenseBackwardData
 from cycnn.ops.loss import Softmax, SoftmaxCrossEntropy
 from cycnn.ops.optimizer import SGDUpdate
-from cycnn.ops.pointwise import Relu, ReluBackward
 from cycnn.ops.pool import (
     AveragePool2D,
     AveragePool2DBackward,
@@ -112,8 +112,18 @@ VALUES = [
     ),
     (GlobalAveragePool2D(), [NINE], [f([5])]),
     (GlobalMaxPool2DBackward(), [image([2, 7], [7, 1]), f([3])], [image([0, 3], [0, 0])]),
-    (Relu(), [f(-1, 0, 2, NAN, -INF, INF)], [f(0, 0, 2, NAN, 0, INF)]),
-    (ReluBackward(), [f(0, 2, NAN, INF), f(5, 6, 7, 8)], [f(0, 6, 7, 8)]),
+    (Activation("relu"), [f(-1, 0, 2, NAN, -INF, INF)], [f(0, 0, 2, NAN, 0, INF)]),
+    (ActivationBackward("relu"), [f(0, 2, NAN, INF), f(5, 6, 7, 8)], [f(0, 6, 7, 8)]),
+    (Activation("relu6"), [f(-1, 5, 7, NAN, -INF, INF)], [f(0, 5, 6, NAN, 0, 6)]),
+    (ActivationBackward("relu6"), [f(0, 2, 6, NAN), f(5, 6, 7, 8)], [f(0, 6, 0, 8)]),
+    (Activation("sigmoid"), [f(0, np.log(3), NAN, -INF, INF)], [f(0.5, 0.75, NAN, 0, 1)]),
+    (ActivationBackward("sigmoid"), [f(0, 0.5, 1, NAN), f(5, 6, 7, 8)], [f(0, 1.5, 0, NAN)]),
+    (Activation("silu"), [f(0, -np.log(3), -1e30, NAN, INF)], [f(0, -np.log(3) / 4, 0, NAN, INF)]),
+    (ActivationBackward("silu"), [f(0, -1e30, 1e30, NAN), f(5, 6, 7, 8)], [f(2.5, 0, 7, NAN)]),
+    (Activation("hard_sigmoid"), [f(-3, 0, 3, NAN, -INF, INF)], [f(0, 0.5, 1, NAN, 0, 1)]),
+    (ActivationBackward("hard_sigmoid"), [f(0, 0.5, 1, NAN), f(5, 6, 7, 12)], [f(0, 1, 0, 2)]),
+    (Activation("hard_swish"), [f(-4, -1, 0, 1, 1e38, NAN)], [f(0, -1 / 3, 0, 2 / 3, 1e38, NAN)]),
+    (ActivationBackward("hard_swish"), [f(-3, 0, 3, NAN), f(5, 6, 7, 8)], [f(0, 3, 7, NAN)]),
     (Softmax(), [f([0, np.log(3)], [1000, 1000])], [f([0.25, 0.75], [0.5, 0.5])]),
     (
         SoftmaxCrossEntropy(),

@@ -15,7 +15,8 @@ from cycnn.graph.ir import Graph
 from cycnn.graph.passes import PASSES, rewrite
 from cycnn.kernels import dispatch
 from cycnn.layers.base import Parameter
-from cycnn.ops.pointwise import Add, Relu
+from cycnn.ops.activation import Activation
+from cycnn.ops.pointwise import Add
 from cycnn.plan.plan import Plan
 from cycnn.plan.weights import Weights
 
@@ -288,7 +289,7 @@ def test_what_depends_on_weights_alone_is_computed_once_and_read():
     graph = Graph()
     source = Parameter("p", (2, 3), "glorot_uniform", (0, 0))
     x = graph.input((2, 3))
-    folded = graph.add(Relu(), graph.parameter(source))
+    folded = graph.add(Activation("relu"), graph.parameter(source))
     graph.outputs = [graph.add(Add(), folded, x)]
     program = Plan(graph, dispatch.load()).bind(Weights(frozen=True))
     data, out = images(2, 3), np.full((2, 3), 7, np.float32)

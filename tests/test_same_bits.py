@@ -9,22 +9,30 @@ import runner
 from cases import CASES
 
 FORWARD = {
+    "Activation",
     "Add",
     "AveragePool2D",
     "BatchNormInference",
+    "Concatenate",
     "Conv2D",
     "Dense",
     "GlobalAveragePool2D",
     "GlobalMaxPool2D",
     "MaxPool2D",
-    "Relu",
+    "Multiply",
     "Scale",
     "Softmax",
+    "ZeroPad2D",
 }
 # inputs that are a batch of samples, where it is not the first alone
-SAMPLES = {"Add": (0, 1), "Conv2D": (0, 3), "Dense": (0, 3)}
+SAMPLES = {
+    "Add": (0, 1),
+    "Concatenate": range(20),
+    "Conv2D": (0, 3),
+    "Dense": (0, 3),
+    "Multiply": (0, 1),
+}
 grid = pytest.mark.parametrize("case", CASES, ids=str)
-SAMPLES = {"Add": (0, 1), "Conv2D": (0, 3)}  # which inputs hold a sample each, if not the first
 BATCHED = [c for c in CASES if c.op.name in FORWARD and c.arrays()[0].ndim > 1]
 
 

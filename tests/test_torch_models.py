@@ -85,10 +85,42 @@ def averaging_logits(x, w1, b1, w2, b2, w3, b3):
     return y.amax(dim=(2, 3)) @ w3 + b3
 
 
+def gated():
+    """What mobile networks are made of: an inverted residual with a gate for each channel, and a join."""
+    x = layers.Input((9, 8, 4))
+    a = layers.Conv2D(12, 1, activation="silu", seed=1)(x)
+    a = layers.ZeroPadding2D(((1, 0), (1, 2)))(a)
+    a = layers.DepthwiseConv2D(3, depth_multiplier=2, activation="hard_swish", seed=2)(a)
+    g = layers.GlobalAveragePooling2D(keepdims=True)(a)
+    g = layers.Conv2D(5, 1, activation="relu6", seed=3)(g)
+    g = layers.Conv2D(24, 1, activation="hard_sigmoid", seed=4)(g)
+    a = layers.Conv2D(4, 1, seed=5)(layers.Multiply()([a, g]))
+    b = layers.Conv2D(4, 3, padding=((0, 1), (1, 2)), activation="sigmoid", seed=6)(x)
+    a = layers.Concatenate()([b, layers.ReLU(6)(a), b])
+    a = layers.DepthwiseConv2D((8, 9), use_bias=False, seed=7)(a)
+    return Model(x, layers.Dense(6, seed=8)(layers.Reshape((-1,))(a)))
+
+
+def depthwise(x, w, b=None):
+    w = w.permute(3, 2, 0, 1).contiguous()
+    return F.conv2d(x.permute(0, 3, 1, 2), w, b, groups=x.shape[3]).permute(0, 2, 3, 1)
+
+
+def gated_twin(x, w6, b6, w1, b1, w2, b2, w3, b3, w4, b4, w5, b5, w7, w8, b8):
+    a = F.pad(F.silu(conv(x, w1, b1)), (0, 0, 1, 2, 1, 0))
+    a = F.hardswish(depthwise(a, w2, b2))
+    g = F.relu6(conv(a.mean(dim=(1, 2), keepdim=True), w3, b3))
+    a = conv(a * F.hardsigmoid(conv(g, w4, b4)), w5, b5)
+    b = torch.sigmoid(conv(x, w6, b6, pads=(1, 2, 0, 1)))
+    a = depthwise(torch.cat([b, F.relu6(a), b], -1), w7)
+    return a.flatten(1) @ w8 + b8
+
+
 NETWORKS = {
     "lenet5": (lambda: zoo.lenet5(seed=3), lenet5_twin),
     "residual": (residual, residual_twin),
     "averaging": (averaging, averaging_logits),
+    "gated": (gated, gated_twin),
 }
 networks = pytest.mark.parametrize("name", NETWORKS)
 

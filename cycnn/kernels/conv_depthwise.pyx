@@ -12,12 +12,12 @@ An item is a run of pixels of one phase of one image.
 
 from libc.string cimport memset
 
+from .activation cimport RELU, activate_all
 from .grid cimport Axis, Phase, Pixels, axis_bytes, locate, needed_taps, next_axis, phase_of
 from .isa cimport (
     VL, vf, vfma, vload, vload_part, vmax, vstore, vstore_part, vzero,
 )
 from .step cimport Step, kernel
-from .tile cimport RELU
 
 cdef enum:
     GROUP = 4       # pixels that share a load of the weights
@@ -63,12 +63,15 @@ cdef inline void window_sums(const int n, const bint part, const Attributes* a,
 cdef inline void all_channels(const int n, const Attributes* a, const Pixels* pixels,
                               Py_ssize_t first, const int* tap, int taps, const float* w,
                               const float* b) noexcept nogil:
-    cdef Py_ssize_t c = 0
+    cdef Py_ssize_t c = 0, i
     while c + VL <= a.channels:
         window_sums(n, False, a, pixels, first, tap, taps, c, w, b)
         c += VL
     if c < a.channels:
         window_sums(n, True, a, pixels, first, tap, taps, c, w, b)
+    if a.activation > RELU:
+        for i in range(first, first + n):
+            activate_all(a.activation, pixels.y[i], pixels.y[i], a.channels)
 
 
 cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,

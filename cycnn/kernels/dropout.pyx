@@ -2,7 +2,8 @@
 
 Whether element i is kept depends on (seed, step, stream, i) alone. They give two 32-bit keys, see
 `keys`; the low 32 bits of i and the keys go through an integer hash, see `draw`, 31 bits of which
-are compared with the rate. An item is a block of BLOCK consecutive floats.
+are compared with the rate. An item is a block of BLOCK consecutive floats. ``drop_path`` keeps or
+drops whole samples: i is the sample, and an item a block of one.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -15,7 +16,7 @@ cdef enum:
     BLOCK = 8192  # divides 2^32: the high 32 bits of i are the same in all of a block
 
 cdef struct Attributes:
-    Py_ssize_t size
+    Py_ssize_t size  # drop_path: of a sample
     uint64_t stream
     uint64_t threshold  # rate * 2^31
     double scale  # of what is kept: 1 / (1 - rate)
@@ -79,10 +80,51 @@ cdef void dropout_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssi
         drop_block(a, seed, x, y, block * BLOCK, min((block + 1) * BLOCK, a.size))
 
 
-def dropout(size, rate, stream):
-    """x, [seed, step] (uint64) -> y = x * (0 or 1 / (1 - rate)); y may be x"""
+cdef Attributes attributes(size, rate, stream) except *:
     cdef Attributes a
     a.size, a.stream = size, stream
     a.threshold = round(rate * 2**31)
     a.scale = 1 / (1 - rate)
+    return a
+
+
+def dropout(size, rate, stream):
+    """x, [seed, step] (uint64) -> y = x * (0 or 1 / (1 - rate)); y may be x"""
+    cdef Attributes a = attributes(size, rate, stream)
     return kernel("dropout", dropout_run, (a.size + BLOCK - 1) // BLOCK, 0, &a, sizeof(a))
+
+
+cdef inline void multiply(const float* x, float s, float* y, Py_ssize_t i,
+                          Py_ssize_t end) noexcept nogil:
+    while i + VL <= end:
+        vstore(y + i, vmul(vload(x + i), vset1(s)))
+        i += VL
+    if i < end:
+        vstore_part(y + i, vmul(vload_part(x + i, end - i), vset1(s)), end - i)
+
+
+cdef void drop_path_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
+                        char* scratch) noexcept nogil:
+    cdef const Attributes* a = <const Attributes*> step.attributes
+    cdef const float* x = <const float*> buffers[step.operand[0]]
+    cdef const uint64_t* seed = <const uint64_t*> buffers[step.operand[1]]
+    cdef float* y = <float*> buffers[step.operand[2]]
+    cdef uint64_t key = keys(seed, a.stream, 0)
+    cdef vu threshold = vu_set1(a.threshold)
+    cdef Py_ssize_t items = (a.size + BLOCK - 1) // BLOCK  # of a sample
+    cdef Py_ssize_t item, sample, i
+    cdef float first[16]
+    for item in range(begin, end):
+        sample, i = item // items, item % items * BLOCK
+        vstore(first, factor(<uint32_t> sample, key, threshold, vset1(a.scale)))
+        multiply(x + sample * a.size, first[0], y + sample * a.size, i, min(i + BLOCK, a.size))
+
+
+def drop_path(samples, size, rate, stream):
+    """x (samples, size), [seed, step] (uint64) -> y = x * (0 or 1 / (1 - rate)), one for each sample
+
+    y may be x.
+    """
+    cdef Attributes a = attributes(size, rate, stream)
+    items = samples * ((a.size + BLOCK - 1) // BLOCK)
+    return kernel("drop_path", drop_path_run, items, 0, &a, sizeof(a))

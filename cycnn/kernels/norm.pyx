@@ -6,11 +6,12 @@ groups are added up in order. ``affine`` is a scale for every channel, then a sh
 
     y = activation(x * scale + shift)
 
-which is computed by one multiply-add, here and again where a gradient needs the sign of y.
+What the activation is applied to is computed by one multiply-add, here and again for its gradient.
 """
 
-from .isa cimport (VL, vadd, vf, vfma, vload, vload_part, vmax, vmul, vselect_eq, vstore, vstore_part,
-                   vsub, vzero)
+from .activation cimport LINEAR, RELU, activate, activate_backward_at
+from .isa cimport (VL, vadd, vf, vfma, vload, vload_part, vmul, vselect_eq, vstore, vstore_part, vsub,
+                   vzero)
 from .step cimport Run, Step, kernel
 
 cdef enum:
@@ -19,15 +20,13 @@ cdef enum:
     MAX_VL = 16
     STRIP = 256         # channels of an item that sums
     BLOCK = 16384       # floats of an item that maps pixel by pixel
-    LINEAR = 0
-    RELU = 1
-    SCALE = 2           # without the shift
+    SCALE = -1          # instead of an activation: without the shift
 
 cdef struct Attributes:
     Py_ssize_t pixels, channels
     Py_ssize_t group        # pixels of a group
     Py_ssize_t groups
-    Py_ssize_t activation
+    int activation
 
 
 cdef inline vf read(const bint whole, const float* p, Py_ssize_t n) noexcept nogil:
@@ -44,15 +43,12 @@ cdef inline void write(const bint whole, float* p, vf a, Py_ssize_t n) noexcept 
 cdef inline vf apply(const int activation, vf x, vf scale, vf shift) noexcept nogil:
     if activation == SCALE:
         return vmul(x, scale)
-    x = vfma(x, scale, shift)
-    return vmax(vzero(), x) if activation == RELU else x
+    return activate(activation, vfma(x, scale, shift))
 
 
 cdef inline vf gate(const int activation, vf x, vf scale, vf shift, vf dy) noexcept nogil:
-    """The gradient before the activation: 0 where y is, dy elsewhere (also where y is NaN)"""
-    if activation == LINEAR:
-        return dy
-    return vselect_eq(apply(RELU, x, scale, shift), vzero(), vzero(), dy)
+    """The gradient before the activation"""
+    return activate_backward_at(activation, vfma(x, scale, shift), dy)
 
 
 # ---- sums over pixels ----------------------------------------------------------------------------
@@ -223,10 +219,13 @@ cdef void moments_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssi
 
 cdef void gradient_sums_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
                             char* scratch) noexcept nogil:
-    if (<const Attributes*> step.attributes).activation == RELU:
+    cdef int activation = (<const Attributes*> step.attributes).activation
+    if activation == RELU:
         sums_run(False, RELU, step, buffers, begin, end)
-    else:
+    elif activation == LINEAR:
         sums_run(False, LINEAR, step, buffers, begin, end)
+    else:
+        sums_run(False, activation, step, buffers, begin, end)
 
 
 cdef Attributes cut(Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t group,
@@ -248,7 +247,7 @@ def moment_sums(pixels, channels, group):
 def gradient_sums(pixels, channels, group, activation):
     """x, dy, affine, mean -> sums (groups, 2, channels) of double: sum g and sum g * (x - mean).
 
-    g is dy, with ``activation`` 0 where y is not above 0.
+    g is dy times the activation's derivative.
     """
     cdef Attributes a = cut(pixels, channels, group, activation)
     return kernel("bn_gradient_sums", gradient_sums_run,
@@ -288,8 +287,10 @@ cdef void normalise_run(const Step* step, char** buffers, Py_ssize_t begin, Py_s
         map_pixels(RELU, x, affine, y, pixels, a.channels)
     elif a.activation == SCALE:
         map_pixels(SCALE, x, affine, y, pixels, a.channels)
-    else:
+    elif a.activation == LINEAR:
         map_pixels(LINEAR, x, affine, y, pixels, a.channels)
+    else:
+        map_pixels(a.activation, x, affine, y, pixels, a.channels)
 
 
 cdef object offer_map(str name, Run run, pixels, channels, activation):
@@ -353,13 +354,15 @@ cdef void input_gradient_run(const Step* step, char** buffers, Py_ssize_t begin,
     cdef float* dx = <float*> buffers[step.operand[5]] + first * a.channels
     if a.activation == RELU:
         gradient_pixels(RELU, x, dy, affine, mean, line, dx, pixels, a.channels)
-    else:
+    elif a.activation == LINEAR:
         gradient_pixels(LINEAR, x, dy, affine, mean, line, dx, pixels, a.channels)
+    else:
+        gradient_pixels(a.activation, x, dy, affine, mean, line, dx, pixels, a.channels)
 
 
 def input_gradient(pixels, channels, activation):
     """x, dy, affine, mean, line -> dx = g * scale + (x - mean) * slope + offset; dx may be dy
 
-    g is dy, with ``activation`` 0 where y is not above 0.
+    g is dy times the activation's derivative.
     """
     return offer_map("bn_input_gradient", input_gradient_run, pixels, channels, activation)

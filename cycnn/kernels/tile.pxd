@@ -11,13 +11,10 @@ loops early, before it decides what lives in registers, only where a loop enclos
 one the accumulators pass through the stack on the way in and out, some 400 cycles a tile.
 """
 
+from .activation cimport RELU, activate_all
 from .isa cimport (
     MR1, MR2, MR4, VL, vadd, vf, vfma, vload, vload_part, vmax, vset1, vstore, vstore_part, vzero,
 )
-
-cdef enum:
-    LINEAR = 0
-    RELU = 1
 
 cdef struct Tile:
     Py_ssize_t count        # how many tiles of mr rows lie below one another
@@ -52,11 +49,11 @@ cdef inline Py_ssize_t lanes(Py_ssize_t columns, int j) noexcept nogil:
 
 
 cdef inline void tile(const int mr, const int nv, const bint gather, const Tile* t) noexcept nogil:
-    """y[i, :] = activation(bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :]
-                         + residual[i, :])
+    """y[i, :] = bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :]
+              + residual[i, :]
 
-    The sum runs in the order of taps and channels whatever the tile. y must not overlap a; it may be
-    the residual.
+    and relu of that where it is the activation; `finish` applies any other. The sum runs in the
+    order of taps and channels whatever the tile. y must not overlap a; it may be the residual.
     """
     cdef vf acc[14 * 4]
     cdef vf b[4]
@@ -148,6 +145,15 @@ cdef inline void tiles(const int nv, const bint gather, const int mr, const Tile
         tile(14, nv, gather, t)
 
 
+cdef inline void finish(const bint gather, int mr, const Tile* t) noexcept nogil:
+    """y = activation(y), for the tiles just stored."""
+    cdef float* y
+    cdef Py_ssize_t i
+    for i in range(t.count * mr):
+        y = t.y_rows[i] + t.y_offset if gather else t.y + i * t.y_step
+        activate_all(t.activation, y, y, t.columns)
+
+
 cdef inline void tiles_of_width(const int nv, const bint gather, const int mr,
                                 const Tile* t) noexcept nogil:
     """The tiles that are ``nv`` = 4, 2 or 1 vectors wide; each kernel wraps it once."""
@@ -157,6 +163,8 @@ cdef inline void tiles_of_width(const int nv, const bint gather, const int mr,
         tiles(2, gather, mr, t)
     else:
         tiles(1, gather, mr, t)
+    if t.activation > RELU:
+        finish(gather, mr, t)
 
 
 ctypedef void (*Multiply)(int nv, int mr, const Tile*) noexcept nogil  # a kernel's `tiles_of_width`

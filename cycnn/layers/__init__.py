@@ -2,22 +2,25 @@
 
 from .activation import Activation, ReLU
 from .base import Layer, Tensor
-from .conv import Conv2D
+from .conv import Conv2D, DepthwiseConv2D
 from .dense import Dense
 from .input import Input
-from .merge import Add
+from .merge import Add, Concatenate, Multiply
 from .norm import BatchNormalization
 from .pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
-from .regularisation import Dropout
-from .shape import Flatten
+from .regularisation import Dropout, DropPath
+from .shape import Flatten, Reshape, ZeroPadding2D
 
 __all__ = [
     "Activation",
     "Add",
     "AveragePooling2D",
     "BatchNormalization",
+    "Concatenate",
     "Conv2D",
     "Dense",
+    "DepthwiseConv2D",
+    "DropPath",
     "Dropout",
     "Flatten",
     "GlobalAveragePooling2D",
@@ -25,6 +28,9 @@ __all__ = [
     "Input",
     "Layer",
     "MaxPooling2D",
+    "Multiply",
     "ReLU",
+    "Reshape",
     "Tensor",
+    "ZeroPadding2D",
 ]

@@ -4,35 +4,43 @@ from __future__ import annotations
 
 from ..errors import ArgumentError
 from ..graph.ir import Graph, Value
+from ..ops import activation as ops
 from ..ops.base import Op
 from ..ops.loss import Softmax
-from ..ops.pointwise import Relu
 from .base import Layer
 
 __all__ = ["ACTIVATIONS", "Activation", "ReLU", "activate", "check_activation"]
 
-ACTIVATIONS: dict[str, type[Op]] = {"relu": Relu, "softmax": Softmax}
+ACTIVATIONS: dict[str, Op] = {name: ops.Activation(name) for name in ops.FUNCTIONS} | {
+    "softmax": Softmax()
+}
+ALIASES = {"swish": "silu", "hard_silu": "hard_swish"}
 
 
 def check_activation(name: str | None) -> str | None:
-    """``name`` if it is one of `ACTIVATIONS`, "linear" or None. Raises `ArgumentError`."""
+    """The name in `ACTIVATIONS`; None for "linear" or None. Raises `ArgumentError`."""
     if name is None or name == "linear":
         return None
-    if not isinstance(name, str) or name not in ACTIVATIONS:
+    found = ALIASES.get(name, name) if isinstance(name, str) else None
+    if found not in ACTIVATIONS:
         raise ArgumentError(
             f"`activation` must be one of {', '.join(sorted(ACTIVATIONS))}, linear or None. "
             f"Received: activation={name!r}."
         )
-    return name
+    return found
 
 
 def activate(graph: Graph, name: str | None, x: Value) -> Value:
     """``x`` after the activation of that name."""
-    return x if name is None else graph.add(ACTIVATIONS[name](), x)
+    return x if name is None else graph.add(ACTIVATIONS[name], x)
 
 
 class Activation(Layer):
-    """Apply ``activation`` ("relu", "softmax", "linear") to every element or, softmax, channel."""
+    """Apply ``activation`` to every element or, softmax, to the channels of every pixel.
+
+    One of "relu", "relu6", "sigmoid", "silu" (or "swish"), "hard_sigmoid", "hard_swish" (or
+    "hard_silu"), "softmax", "linear"; all as PyTorch and Keras 3 define them.
+    """
 
     def __init__(self, activation: str, *, name: str | None = None):
         super().__init__(name=name)
@@ -43,7 +51,15 @@ class Activation(Layer):
 
 
 class ReLU(Layer):
-    """``y = max(x, 0)``; NaN stays NaN."""
+    """``y = max(x, 0)``, with ``max_value=6`` relu6: ``min(max(x, 0), 6)``; NaN stays NaN."""
+
+    def __init__(self, max_value: float | None = None, *, name: str | None = None):
+        super().__init__(name=name)
+        if max_value is not None and max_value != 6:
+            raise ArgumentError(
+                f"`max_value` must be None or 6. Received: max_value={max_value!r}."
+            )
+        self.max_value = None if max_value is None else 6.0
 
     def call(self, graph: Graph, x: Value, *, training: bool) -> Value:
-        return graph.add(Relu(), x)
+        return activate(graph, "relu" if self.max_value is None else "relu6", x)

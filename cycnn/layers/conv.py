@@ -10,7 +10,7 @@ from ..ops.base import Spec
 from .activation import activate, check_activation
 from .base import Layer
 
-__all__ = ["Conv2D"]
+__all__ = ["Conv2D", "DepthwiseConv2D"]
 
 
 class Conv2D(Layer):
@@ -83,3 +83,64 @@ class Conv2D(Layer):
         bias = None if self.bias is None else graph.parameter(self.bias)
         y = graph.add(op, x, graph.parameter(self.kernel), bias)
         return activate(graph, self.activation, y)
+
+
+class DepthwiseConv2D(Layer):
+    """``depth_multiplier`` windows of weights for each channel, which see that channel alone.
+
+    Input ``(N, H, W, C)``, output ``(N, P, Q, C * depth_multiplier)`` with the filters of a channel next to
+    each other. Weights ``kernel_size x 1 x C * depth_multiplier``: HWIO of a convolution in C groups (Keras
+    keeps the same numbers as ``kernel_size x C x depth_multiplier``). Other arguments as for `Conv2D`.
+    Raises `ArgumentError` and, when connected, `ShapeError`.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        *,
+        strides: int | tuple[int, int] = 1,
+        padding: object = "valid",
+        depth_multiplier: int = 1,
+        dilation_rate: int | tuple[int, int] = 1,
+        activation: str | None = None,
+        use_bias: bool = True,
+        depthwise_initializer: str = "glorot_uniform",
+        bias_initializer: str = "zeros",
+        strict: bool = False,
+        name: str | None = None,
+        seed: int | None = None,
+    ):
+        super().__init__(name=name, seed=seed)
+        self._window = Window.make(kernel_size, strides, padding, dilation_rate, strict=strict)
+        self.kernel_size, self.strides = self._window.kernel, self._window.strides
+        self.dilation_rate, self.padding = self._window.dilation, self._window.padding
+        self.strict = self._window.strict
+        (self.depth_multiplier,) = to_axes(depth_multiplier, "depth_multiplier", 1)
+        self.activation = check_activation(activation)
+        self.use_bias = bool(use_bias)
+        self.depthwise_initializer = depthwise_initializer
+        self.bias_initializer = bias_initializer
+
+    @property
+    def window(self) -> Window:
+        return self._window
+
+    def build(self, x: Spec) -> None:
+        if x.rank != 4:
+            raise ShapeError(
+                f"DepthwiseConv2D takes images (N, H, W, C). Received shape {x.shape}."
+            )
+        self.groups = x.shape[-1]
+        filters = self.groups * self.depth_multiplier
+        shape = (*self.kernel_size, 1, filters)
+        self.kernel = self.parameter("kernel", shape, self.depthwise_initializer)
+        self.bias = (
+            self.parameter("bias", (filters,), self.bias_initializer) if self.use_bias else None
+        )
+
+    def call(self, graph: Graph, x: Value, *, training: bool) -> Value:
+        bias = None if self.bias is None else graph.parameter(self.bias)
+        op = ops.Conv2D(self._window, groups=self.groups)
+        return activate(
+            graph, self.activation, graph.add(op, x, graph.parameter(self.kernel), bias)
+        )

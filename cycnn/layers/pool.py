@@ -6,6 +6,7 @@ from ..geometry import Window
 from ..graph.ir import Graph, Value
 from ..ops import pool as ops
 from ..ops.base import Op
+from ..ops.shape import Reshape
 from .base import Layer
 
 __all__ = ["AveragePooling2D", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "MaxPooling2D"]
@@ -70,15 +71,37 @@ class AveragePooling2D(_Pooling2D):
         return ops.AveragePool2D(self._window, self.count_include_pad)
 
 
-class GlobalAveragePooling2D(Layer):
-    """Mean of each channel over the whole image: ``(N, H, W, C) -> (N, C)``."""
+class _GlobalPooling2D(Layer):
+    """What both have in common: whether height and width stay, as dims of 1."""
+
+    def __init__(self, *, keepdims: bool = False, name: str | None = None):
+        super().__init__(name=name)
+        self.keepdims = bool(keepdims)
+
+    def op(self) -> Op:
+        """The op that pools."""
+        raise NotImplementedError
 
     def call(self, graph: Graph, x: Value, *, training: bool) -> Value:
-        return graph.add(ops.GlobalAveragePool2D(), x)
+        y = graph.add(self.op(), x)
+        return graph.add(Reshape((1, 1, y.spec.shape[1])), y) if self.keepdims else y
 
 
-class GlobalMaxPooling2D(Layer):
-    """Largest value of each channel over the whole image: ``(N, H, W, C) -> (N, C)``."""
+class GlobalAveragePooling2D(_GlobalPooling2D):
+    """Mean of each channel over the whole image: ``(N, H, W, C) -> (N, C)``.
 
-    def call(self, graph: Graph, x: Value, *, training: bool) -> Value:
-        return graph.add(ops.GlobalMaxPool2D(), x)
+    With ``keepdims`` ``(N, 1, 1, C)``.
+    """
+
+    def op(self) -> Op:
+        return ops.GlobalAveragePool2D()
+
+
+class GlobalMaxPooling2D(_GlobalPooling2D):
+    """Largest value of each channel over the whole image: ``(N, H, W, C) -> (N, C)``.
+
+    With ``keepdims`` ``(N, 1, 1, C)``.
+    """
+
+    def op(self) -> Op:
+        return ops.GlobalMaxPool2D()

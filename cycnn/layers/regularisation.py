@@ -9,7 +9,7 @@ from ..graph.ir import Graph, Value
 from ..ops import dropout as ops
 from .base import Layer
 
-__all__ = ["Dropout", "check_rate"]
+__all__ = ["DropPath", "Dropout", "check_rate"]
 
 
 def check_rate(rate: float) -> float:
@@ -31,7 +31,27 @@ class Dropout(Layer):
         self.rate = check_rate(rate)
 
     def call(self, graph: Graph, x: Value, *, training: bool) -> Value:
-        if not training or self.rate == 0:
-            return x
-        seed = graph.scalar("seed", (2,), "uint64")
-        return graph.add(ops.Dropout(self.rate, stream=len(graph.nodes)), x, seed)
+        return _drop(ops.Dropout, self.rate, graph, x, training)
+
+
+class DropPath(Layer):
+    """Drop the samples' paths: in training each sample is multiplied by 0, or by 1 / (1 - rate).
+
+    To be put at the end of a residual branch, before `Add`: a share ``rate`` of the samples skip the
+    branch. The mask comes from a counter-based generator: the same for any number of threads. Huang et
+    al., "Deep Networks with Stochastic Depth", 2016.
+    """
+
+    def __init__(self, rate: float, *, name: str | None = None):
+        super().__init__(name=name)
+        self.rate = check_rate(rate)
+
+    def call(self, graph: Graph, x: Value, *, training: bool) -> Value:
+        return _drop(ops.DropPath, self.rate, graph, x, training)
+
+
+def _drop(op: type[ops.Dropout], rate: float, graph: Graph, x: Value, training: bool) -> Value:
+    if not training or rate == 0:
+        return x
+    seed = graph.scalar("seed", (2,), "uint64")
+    return graph.add(op(rate, stream=len(graph.nodes)), x, seed)

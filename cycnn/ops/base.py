@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..graph.ir import Graph, Node, Value
     from ..plan.lower import Target
 
-__all__ = ["Cost", "Op", "Shape", "Spec", "require_rank"]
+__all__ = ["Cost", "Op", "Shape", "Spec", "require_rank", "require_same_shape"]
 
 Dim = int | None
 Shape = tuple[Dim, ...]
@@ -73,8 +73,8 @@ class Op:
     """Base of all ops. Subclasses are frozen dataclasses; an op without fields needs no body."""
 
     onnx: ClassVar[str | None] = None
-    # the activation that this op is, for ops that can apply one as they store (`fuse_activation`)
-    epilogue: ClassVar[str | None] = None
+    # True for an op whose gradient computes again what its activation was applied to
+    recomputes: ClassVar[bool] = False
     # True for the op that is the sum of its two inputs (`fuse_residual`)
     sums: ClassVar[bool] = False
     # True for the op that adds its first input to its second (`fuse_accumulate`)
@@ -88,6 +88,16 @@ class Op:
     @property
     def folds(self) -> bool:
         """Whether `fold` works the op into the weights of a `linear` one before it."""
+        return False
+
+    @property
+    def epilogue(self) -> str | None:
+        """The activation that this op is, where other ops can apply it as they store."""
+        return None
+
+    @property
+    def from_output(self) -> bool:
+        """Whether the gradient of this activation can be computed from its output."""
         return False
 
     @property
@@ -142,3 +152,13 @@ def require_rank(op: str, name: str, spec: Spec, rank: int, axes: str) -> None:
     """Raise `ShapeError` unless ``spec`` has ``rank`` dims."""
     if spec.rank != rank:
         raise ShapeError(f"`{op}` takes {name} of rank {rank} {axes}. Received shape {spec.shape}.")
+
+
+def require_same_shape(op: str, a: Spec, b: Spec, names: str) -> None:
+    """Raise `ShapeError` unless ``a`` and ``b``, called ``names``, agree in every known dim."""
+    if a.rank != b.rank or any(
+        m != n for m, n in zip(a.shape, b.shape, strict=True) if None not in (m, n)
+    ):
+        raise ShapeError(
+            f"`{op}` takes {names} of the same shape. Received shapes {a.shape} and {b.shape}."
+        )

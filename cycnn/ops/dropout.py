@@ -1,7 +1,8 @@
-"""Dropout with a mask that is computed, not stored: the gradient draws it again."""
+"""Dropout of elements or samples: the mask is computed, not stored, and the gradient draws it again."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .base import Cost, Op, Spec
 
-__all__ = ["Dropout"]
+__all__ = ["DropPath", "Dropout"]
 
 U64 = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15
@@ -78,8 +79,13 @@ class Dropout(Op):
             here[:] = _draw(np.arange(here.size, dtype=np.uint32), *keys)
         return bits >= round(self.rate * 2**31)
 
+    def _decisions(self, x: np.ndarray) -> tuple[int, ...]:
+        """The shape of what is decided: every element."""
+        return x.shape
+
     def evaluate(self, x, seed):
-        kept = self._kept(x.size, seed).reshape(x.shape)
+        shape = self._decisions(x)
+        kept = self._kept(math.prod(shape), seed).reshape(shape)
         return x * kept.astype(x.dtype) * x.dtype.type(1 / (1 - self.rate))
 
     def cost(self, x: Spec, seed: Spec) -> Cost:
@@ -87,4 +93,29 @@ class Dropout(Op):
 
     def lower(self, node, target):
         kernel = target.kernels.dropout.dropout(node.output.spec.size, self.rate, self.stream)
+        target.emit(kernel, target.reads(node), target.writes(node), in_place=(0, 0))
+
+
+@dataclass(frozen=True)
+class DropPath(Dropout):
+    """`Dropout` of whole samples: each is kept, divided by ``1 - rate``, or multiplied by 0.
+
+    Stochastic depth, Huang et al., "Deep Networks with Stochastic Depth", 2016, sample by sample.
+    Whether sample n is kept depends on seed, step, ``stream`` and n.
+    """
+
+    def infer(self, x: Spec, seed: Spec) -> Spec:
+        if x.rank < 1:
+            raise ShapeError(f"`DropPath` takes x with a batch dim. Received shape {x.shape}.")
+        return super().infer(x, seed)
+
+    def _decisions(self, x: np.ndarray) -> tuple[int, ...]:
+        return (len(x), *(1 for _ in x.shape[1:]))
+
+    def cost(self, x: Spec, seed: Spec) -> Cost:
+        return Cost(x.size, 2 * x.nbytes)
+
+    def lower(self, node, target):
+        samples, *inner = node.output.spec.shape
+        kernel = target.kernels.dropout.drop_path(samples, math.prod(inner), self.rate, self.stream)
         target.emit(kernel, target.reads(node), target.writes(node), in_place=(0, 0))

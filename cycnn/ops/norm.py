@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError, UnsupportedOp
 from .base import Cost, Op, Spec
-from .epilogue import activate, activation_code
+from .epilogue import activate, activate_backward, activation_code
 
 if TYPE_CHECKING:
     from ..graph.ir import Graph, Node, Value
@@ -107,6 +107,7 @@ class BatchNorm(Op):
     epsilon: float = 1e-3
     activation: str | None = None
     onnx: ClassVar[str] = "BatchNormalization"
+    recomputes: ClassVar[bool] = True
 
     def infer(self, x: Spec, gamma: Spec | None, beta: Spec | None) -> tuple[Spec, ...]:
         _require_channels(self.name, x, gamma=gamma, beta=beta)
@@ -174,14 +175,14 @@ def _emit_normalise(
 
 @dataclass(frozen=True)
 class BatchNormBackward(Op):
-    """The gradients of `BatchNorm`, from its input: ``g`` is dy, 0 where the activation let nothing pass.
+    """The gradients of `BatchNorm`, from its input: ``g`` is dy times the activation's derivative.
 
         dbeta = sum g,   dgamma = sum g * xhat,   xhat = (x - mean) * invstd
         dx = gamma * invstd * (g - dbeta / n - xhat * dgamma / n)
 
     with sums over the n values of a channel. ``(x, dy, gamma, beta, mean, invstd) -> (dx, dgamma,
-    dbeta)``; gamma and beta may be absent: 1 and 0. Whether the activation let x pass is computed again
-    by the same multiply-add as in `BatchNorm`, so that its result need not be kept.
+    dbeta)``; gamma and beta may be absent: 1 and 0. What the activation was applied to is computed again
+    by the same multiply-add as in `BatchNorm`, so that neither it nor the result need be kept.
     """
 
     activation: str | None = None
@@ -206,8 +207,7 @@ class BatchNormBackward(Op):
 
     def evaluate(self, x, dy, gamma, beta, mean, invstd):
         axes, n = tuple(range(x.ndim - 1)), max(math.prod(x.shape[:-1]), 1)
-        if self.activation is not None:
-            dy = np.where(_affine(x, gamma, beta, mean, invstd) <= 0, dy.dtype.type(0), dy)
+        dy = activate_backward(self.activation, _affine(x, gamma, beta, mean, invstd), dy)
         centred = x - mean
         dbeta = dy.sum(axis=axes, dtype=np.float64)
         dgamma = (dy * centred).sum(axis=axes, dtype=np.float64) * invstd

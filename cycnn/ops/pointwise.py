@@ -1,73 +1,14 @@
-"""Elementwise ops: relu, sum of two tensors, scaling, adding up gradients, copying state."""
+"""Elementwise ops: sum of two tensors, scaling, adding up gradients, copying state."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from ..errors import ShapeError
-from .base import Cost, Op, Spec
+from .base import Cost, Op, Spec, require_same_shape
 
-__all__ = ["AccumulateGradient", "Add", "Assign", "Relu", "ReluBackward", "Scale"]
-
-
-def _require_same_shape(op: str, a: Spec, b: Spec, names: str) -> None:
-    if a.rank != b.rank or any(
-        m != n for m, n in zip(a.shape, b.shape, strict=True) if None not in (m, n)
-    ):
-        raise ShapeError(
-            f"`{op}` takes {names} of the same shape. Received shapes {a.shape} and {b.shape}."
-        )
-
-
-@dataclass(frozen=True)
-class Relu(Op):
-    """``y = max(x, 0)``, any shape; NaN stays NaN."""
-
-    onnx: ClassVar[str] = "Relu"
-    epilogue: ClassVar[str] = "relu"
-
-    def infer(self, x: Spec) -> Spec:
-        return x
-
-    def gradient(self, graph, node, dys):
-        return [graph.add(ReluBackward(), node.output, dys[0])]
-
-    def evaluate(self, x):
-        return np.maximum(x, 0)
-
-    def lower(self, node, target):
-        target.emit(
-            target.kernels.pointwise.relu(node.output.spec.size),
-            target.reads(node),
-            target.writes(node),
-            in_place=(0, 0),
-        )
-
-
-@dataclass(frozen=True)
-class ReluBackward(Op):
-    """``dx = 0 where y <= 0, dy elsewhere``, from relu's output: PyTorch's rule.
-
-    The gradient passes where ``y`` is NaN; at 0 it is 0.
-    """
-
-    def infer(self, y: Spec, dy: Spec) -> Spec:
-        _require_same_shape(self.name, y, dy, "y and dy")
-        return dy
-
-    def evaluate(self, y, dy):
-        return np.where(y <= 0, dy.dtype.type(0), dy)
-
-    def lower(self, node, target):
-        target.emit(
-            target.kernels.pointwise.relu_backward(node.output.spec.size),
-            target.reads(node),
-            target.writes(node),
-            in_place=(1, 0),
-        )
+__all__ = ["AccumulateGradient", "Add", "Assign", "Scale"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +19,7 @@ class Add(Op):
     sums: ClassVar[bool] = True
 
     def infer(self, a: Spec, b: Spec) -> Spec:
-        _require_same_shape(self.name, a, b, "a and b")
+        require_same_shape(self.name, a, b, "a and b")
         return a if a.concrete else b
 
     def gradient(self, graph, node, dys):
@@ -128,7 +69,7 @@ class AccumulateGradient(Op):
     accumulates: ClassVar[bool] = True
 
     def infer(self, d: Spec, into: Spec) -> Spec:
-        _require_same_shape(self.name, d, into, "d and into")
+        require_same_shape(self.name, d, into, "d and into")
         return into
 
     def evaluate(self, d, into):
@@ -153,7 +94,7 @@ class Assign(Op):
     updates_state: ClassVar[bool] = True
 
     def infer(self, x: Spec, into: Spec) -> Spec:
-        _require_same_shape(self.name, x, into, "x and into")
+        require_same_shape(self.name, x, into, "x and into")
         return into
 
     def evaluate(self, x, into):

@@ -15,7 +15,7 @@ import numpy as np
 from ..graph.build import build
 from ..graph.gradient import backward
 from ..graph.ir import Graph, Value
-from ..graph.passes import rewrite
+from ..graph.passes import BEFORE_GRADIENT, rewrite
 from ..kernels.dispatch import Kernels
 from ..layers.base import Block, Parameter
 from ..ops.pointwise import AccumulateGradient, Add, Assign
@@ -125,7 +125,7 @@ class TrainingStep:
         prediction = graph.outputs[0]
         loss = self._loss.add(graph, prediction)
         graph.outputs = [loss, prediction]
-        rewrite(graph)
+        rewrite(graph, passes=BEFORE_GRADIENT)
         self._append_backward(graph, loss)
         return rewrite(graph)
 

@@ -6,14 +6,28 @@ from dataclasses import fields, replace
 
 from ..ir import Graph, Node
 
-__all__ = ["fuse_activation"]
+__all__ = ["fuse_activation", "fuse_activation_to_differentiate"]
 
 
 def fuse_activation(graph: Graph) -> None:
     """Move an activation into the op whose first output it is of, where nobody else reads that."""
+    _fuse(graph, graph.nodes)
+
+
+def fuse_activation_to_differentiate(graph: Graph) -> None:
+    """The same where gradients are still to be added, and can do without what would be lost."""
+    _fuse(graph, [n for n in graph.nodes if n.op.from_output or _recomputes(n)])
+
+
+def _recomputes(node: Node) -> bool:
+    producer = node.inputs[0].node if node.inputs and node.inputs[0] is not None else None
+    return producer is not None and producer.op.recomputes
+
+
+def _fuse(graph: Graph, candidates: list[Node]) -> None:
     readers = graph.consumers()
-    kept: list[Node] = []
-    for node in graph.nodes:
+    fused: set[Node] = set()
+    for node in candidates:
         producer = node.inputs[0].node if node.inputs and node.inputs[0] is not None else None
         fusable = (
             producer is not None
@@ -27,9 +41,8 @@ def fuse_activation(graph: Graph) -> None:
             producer.op = replace(producer.op, activation=node.op.epilogue)
             producer.outputs = (node.output, *producer.outputs[1:])
             node.output.node = producer
-        else:
-            kept.append(node)
-    graph.nodes = kept
+            fused.add(node)
+    graph.nodes = [n for n in graph.nodes if n not in fused]
 
 
 def _takes_activation(node: Node) -> bool:
