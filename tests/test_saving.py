@@ -15,7 +15,14 @@ import networks
 from cycnn import layers, saving
 from cycnn.errors import ArgumentError, ModelFileError
 
-MAKERS = [networks.small, networks.residual, networks.classifier, cycnn.zoo.lenet5]
+MAKERS = [
+    networks.small,
+    networks.residual,
+    networks.classifier,
+    cycnn.zoo.lenet5,
+    cycnn.zoo.resnet20,
+    cycnn.zoo.efficientnet_b0,
+]
 
 
 @pytest.mark.parametrize("make", MAKERS)
