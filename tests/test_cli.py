@@ -213,7 +213,7 @@ BAD_TRAINING = {
     "no such data": (["--data", "nowhere"], "No such file or directory: nowhere"),
     "a file": (["--data", "{network}"], "`--data` must be digits, a folder"),
     "an empty folder": (["--data", "{empty}"], "expected one folder of pictures"),
-    "unknown network": (["--model", "lenet6"], "`--model` must be .*lenet5, .* or FILE.py:function"),
+    "unknown network": (["--model", "lenet6"], "must be .*lenet5, .* or FILE.py:function"),
     "no such file": (["--model", "none.py:f"], "No such file or directory: none.py"),
     "no such function": (["--model", "{network}:large"], "has no function 'large'"),
     "no function": (["--model", "{network}:CONSTANT"], "has no function 'CONSTANT'"),
