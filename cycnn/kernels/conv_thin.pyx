@@ -8,8 +8,8 @@ A row of the window is kw * C consecutive floats of an NHWC image, so it is mult
 that depth, and the pixels of a tile, all in one output row, are sw * C floats apart: no table of
 pointers. Where the window leaves the image, the rows that an item needs are first copied into
 scratch with zeros around them. w comes packed with kh taps of depth kw * C; b and the residual may
-be absent, and the residual, laid out like y, may be y. Pixels of y lie as far apart as the attributes
-say.
+be absent, and the residual, laid out like y, may be y. Pixels of x and y lie as far apart as the
+attributes say.
 
 An item is a block of output rows of one image; it does not depend on how many images there are.
 """
@@ -24,12 +24,13 @@ cdef struct Attributes:
     Py_ssize_t images
     Py_ssize_t height, width, channels
     Py_ssize_t out_height, out_width, filters
-    Py_ssize_t y_step           # floats from a pixel of y to the next
+    Py_ssize_t x_step           # floats from a pixel of x to the next,
+    Py_ssize_t y_step           # and of y
     Py_ssize_t kh, kw
     Py_ssize_t row_step, row_dilation, top      # image row of output row p, tap r: see above
     Py_ssize_t column_step, left
     Py_ssize_t row_blocks
-    Py_ssize_t padded           # whether the window leaves the image
+    Py_ssize_t padded           # whether the window leaves the image, or its pixels lie apart
     Py_ssize_t padded_width     # pixels of a padded row
     int nv
     int activation
@@ -37,6 +38,16 @@ cdef struct Attributes:
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
     tiles_of_width(nv, False, mr, t)
+
+
+cdef void copy_pixels(const Attributes* a, const float* x, Py_ssize_t n, float* to) noexcept nogil:
+    """``n`` pixels of a row of x, next to each other."""
+    cdef Py_ssize_t i
+    if a.x_step == a.channels:
+        memcpy(to, x, n * a.channels * sizeof(float))
+        return
+    for i in range(n):
+        memcpy(to + i * a.channels, x + i * a.x_step, a.channels * sizeof(float))
 
 
 cdef void pad(const Attributes* a, const float* x, Py_ssize_t first, Py_ssize_t rows,
@@ -48,8 +59,8 @@ cdef void pad(const Attributes* a, const float* x, Py_ssize_t first, Py_ssize_t 
     for i in range(first, first + rows):
         if 0 <= i < a.height:
             memset(to, 0, begin * c * sizeof(float))
-            memcpy(to + begin * c, x + (i * a.width + a.left + begin) * c,
-                   (end - begin) * c * sizeof(float))
+            copy_pixels(a, x + (i * a.width + a.left + begin) * a.x_step, end - begin,
+                        to + begin * c)
             memset(to + end * c, 0, (a.padded_width - end) * c * sizeof(float))
         else:
             memset(to, 0, a.padded_width * c * sizeof(float))
@@ -93,7 +104,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
         rows = a.out_height * (block + 1) // a.row_blocks - p
         first = p * a.row_step + a.top
         at = (image * a.out_height + p) * a.out_width * a.y_step
-        x = <const float*> buffers[step.operand[0]] + image * a.height * a.width * a.channels
+        x = <const float*> buffers[step.operand[0]] + image * a.height * a.width * a.x_step
         residual = <const float*> buffers[step.operand[3]]
         if residual != NULL:
             residual += at
@@ -109,21 +120,21 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
 
 
 def convolve(images, x_shape, y_shape, kernel_size, nv, *, row_step, row_dilation, top, column_step,
-             left, row_blocks, activation=0, y_step=None):
+             left, row_blocks, activation=0, x_step=None, y_step=None):
     """x (images, *x_shape), panels of w, b or absent, residual or absent -> y (images, *y_shape);
-    shapes are (H, W, C), pixels of y lie ``y_step`` floats apart"""
+    shapes are (H, W, C), pixels lie ``x_step`` and ``y_step`` floats apart"""
     cdef Attributes a
     cdef Py_ssize_t last_row, most_rows
     a.images, a.nv, a.activation, a.row_blocks = images, nv, activation, row_blocks
     a.height, a.width, a.channels = x_shape
     a.out_height, a.out_width, a.filters = y_shape
-    a.y_step = y_step or a.filters
+    a.x_step, a.y_step = x_step or a.channels, y_step or a.filters
     a.kh, a.kw = kernel_size
     a.row_step, a.row_dilation, a.top = row_step, row_dilation, top
     a.column_step, a.left = column_step, left
     a.padded_width = (a.out_width - 1) * a.column_step + a.kw
     last_row = (a.out_height - 1) * a.row_step + (a.kh - 1) * a.row_dilation + a.top
-    a.padded = (a.top < 0 or a.left < 0 or last_row >= a.height
+    a.padded = (a.x_step != a.channels or a.top < 0 or a.left < 0 or last_row >= a.height
                 or a.left + a.padded_width > a.width)
     most_rows = (((a.out_height + a.row_blocks - 1) // a.row_blocks - 1) * a.row_step
                  + (a.kh - 1) * a.row_dilation + 1)

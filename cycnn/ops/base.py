@@ -77,6 +77,8 @@ class Op:
     recomputes: ClassVar[bool] = False
     # True for the op that is the sum of its two inputs (`fuse_residual`)
     sums: ClassVar[bool] = False
+    # True for the op whose output holds its inputs' channels side by side (`plan.joins`)
+    joins: ClassVar[bool] = False
     # True for the op that adds its first input to its second (`fuse_accumulate`)
     accumulates: ClassVar[bool] = False
 
@@ -142,6 +144,10 @@ class Op:
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         traffic = sum(s.nbytes for s in (*specs, *outputs))
         return Cost(sum(s.size for s in outputs), traffic)
+
+    def takes_step(self, node: Node, value: Value) -> bool:
+        """Whether its kernels read or write ``value`` also where pixels lie apart (`Target.step`)."""
+        return False
 
     def lower(self, node: Node, target: Target) -> None:
         """Emit the kernels that compute ``node`` on this machine, see `plan.lower.Target`."""

@@ -158,11 +158,24 @@ class Conv2D(Op):
         traffic = x.nbytes + w.nbytes + y.nbytes * (1 if residual is None else 2)
         return Cost(2 * y.size * self.window.taps * w.shape[2], traffic)
 
+    def takes_step(self, node: Node, value: Value) -> bool:
+        x, _, _, *residual = node.inputs
+        return self.groups == 1 and value not in residual and (value is x or not residual)
+
     def lower(self, node: Node, target: Target) -> None:
         x, w = node.inputs[0].spec.shape, node.inputs[1].spec.shape
         rows, columns = forward_axes(self.window, x[1:3])
-        code = activation_code(self.activation)
-        correlation = Correlation(x[0], rows, columns, self.groups, x[3], w[3], activation=code)
+        correlation = Correlation(
+            x[0],
+            rows,
+            columns,
+            self.groups,
+            x[3],
+            w[3],
+            activation=activation_code(self.activation),
+            x_step=target.step(node.inputs[0]),
+            y_step=target.step(node.output),
+        )
         reads = Reads(*target.reads(node))
         lower_correlation(correlation, target, reads, target.read(node.output), self.algorithm)
 

@@ -99,6 +99,8 @@ class Correlation:
     y_channels: int
     transposed: bool = False
     activation: int = 0
+    x_step: int | None = None  # floats from a pixel to the next, the channels unless given
+    y_step: int | None = None
 
     @property
     def taps(self) -> int:
@@ -197,6 +199,8 @@ def _emit_pointwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> 
         y,
         transposed=c.transposed,
         activation=c.activation,
+        x_step=c.x_step,
+        y_step=c.y_step,
     )
 
 
@@ -288,6 +292,8 @@ def _emit_thin(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
         left=left,
         row_blocks=math.ceil(c.rows.out_size / rows),
         activation=c.activation,
+        x_step=c.x_step,
+        y_step=c.y_step,
     )
     reads.emit(target, kernel, c.pack(target, reads.w, nv, reverse=c.transposed), y)
 
@@ -319,6 +325,8 @@ def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         whole_rows=_cut_by_rows(c, nv, height),
         panels_first=_prefer_panels(c),
         activation=c.activation,
+        x_step=c.x_step,
+        y_step=c.y_step,
     )
     reads.emit(target, kernel, c.pack(target, reads.w, nv), y)
 

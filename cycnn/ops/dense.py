@@ -48,6 +48,8 @@ def emit_gemm(
     *,
     transposed: bool = False,
     activation: int = 0,
+    x_step: int | None = None,
+    y_step: int | None = None,
 ) -> None:
     """Emit y (rows, columns) = activation(a w + b + residual) with a (rows, depth) for x.
 
@@ -71,6 +73,8 @@ def emit_gemm(
         panel_blocks=panel_blocks,
         panels_first=depth * columns > rows * depth,
         activation=activation,
+        a_step=x_step,
+        y_step=y_step,
     )
     reads.emit(target, kernel, packed, y)
 

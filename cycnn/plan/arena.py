@@ -24,9 +24,10 @@ def merge_in_place(steps: Sequence[PlannedStep]) -> dict[Buffer, Buffer]:
     """Which buffer each one lives in: an in-place step writes where it reads.
 
     Only where nobody reads the old content afterwards, both have the same size, and one at least is a
-    temporary. The result maps merged buffers; one that is absent lives in itself.
+    temporary. What lies within another buffer, or holds such, stays. The result maps merged buffers; one that is absent lives in itself.
     """
     last = {b: i for i, step in enumerate(steps) for b in (*step.reads, *step.writes) if b}
+    roots = {b.within for b in last if b.within}
     home: dict[Buffer, Buffer] = {}
     for i, step in enumerate(steps):
         if step.in_place is None:
@@ -35,7 +36,8 @@ def merge_in_place(steps: Sequence[PlannedStep]) -> dict[Buffer, Buffer]:
         old = _home(home, read)
         free = read.kind == "temporary" and last[read] == i and old.kind == "temporary"
         twice = sum(b is not None and _home(home, b) is old for b in step.reads) > 1
-        if free and not twice and read.nbytes == write.nbytes and write not in home:
+        apart = any(b.within or b in roots for b in (read, write))
+        if free and not twice and not apart and read.nbytes == write.nbytes and write not in home:
             home[old] = write
             last[write] = max(last[write], i)
     return {b: _home(home, b) for b in home}
@@ -63,6 +65,8 @@ def place(steps: Sequence[PlannedStep], home: dict[Buffer, Buffer]) -> Arena:
         )
         offsets[buffer] = _first_gap(busy, buffer.nbytes)
     total = max((offsets[b] + b.nbytes for b in offsets), default=0)
+    inner = {b for s in steps for b in (*s.reads, *s.writes) if b is not None and b.within}
+    offsets.update((b, offsets[b.within] + b.offset) for b in inner)
     return Arena(offsets, _aligned(total))
 
 
@@ -83,7 +87,7 @@ def _lives(
         end[step.part] = i
         for buffer in (*step.reads, *step.writes):
             if buffer is not None and home.get(buffer, buffer).kind == "temporary":
-                buffer = home.get(buffer, buffer)
+                buffer = home.get(buffer, buffer).whole
                 first.setdefault(buffer, i)
                 last[buffer] = i
     for buffer in first:

@@ -15,6 +15,7 @@ import numpy as np
 from ..graph.ir import Graph, Node, Value
 from ..kernels.dispatch import Kernels
 from ..ops.base import Cost
+from .joins import Place, places
 from .parts import Part
 
 __all__ = ["PARALLEL_FROM", "Buffer", "Kernel", "PlannedStep", "Target", "lower"]
@@ -40,12 +41,20 @@ class Buffer:
     """A piece of memory that steps read and write.
 
     ``kind`` is that of the graph's values; "temporary" ones get an offset in the arena, all others an
-    address when the plan is bound or called.
+    address when the plan is bound or called. A buffer may lie ``within`` another one, ``offset`` bytes
+    from its beginning.
     """
 
     nbytes: int
     kind: str = "temporary"
     value: Value | None = None
+    within: Buffer | None = None
+    offset: int = 0
+
+    @property
+    def whole(self) -> Buffer:
+        """What it lies within, or itself."""
+        return self.within or self
 
 
 @dataclass(eq=False)
@@ -87,6 +96,7 @@ class Target:
     purpose: str = "latency"
     steps: list[PlannedStep] = field(default_factory=list)
     _buffers: dict[Value, Buffer] = field(default_factory=dict)
+    _places: dict[Value, Place] = field(default_factory=dict)
     _node: Node | None = None
     _part: int = 0
     _turns: int = 1
@@ -96,8 +106,23 @@ class Target:
         if value is None:
             return None
         if value not in self._buffers:
-            self._buffers[value] = Buffer(value.spec.nbytes, value.kind, value)
+            buffer = Buffer(value.spec.nbytes, value.kind, value)
+            if value in self._places:
+                root, offset, _ = self._places[value]
+                buffer.within, buffer.offset = self.read(root), 4 * offset
+            self._buffers[value] = buffer
         return self._buffers[value]
+
+    def step(self, value: Value) -> int:
+        """Floats from a pixel of ``value`` to the next: its channels, or more where it lies apart.
+
+        To be heeded by ops whose `Op.takes_step` says so; no other sees a value that lies apart.
+        """
+        return self._places[value].step if value in self._places else value.spec.shape[-1]
+
+    def is_inside(self, value: Value, whole: Value) -> bool:
+        """Whether ``value`` is made in its place among the channels of ``whole``."""
+        return value in self._places and self.read(value).whole is self.read(whole).whole
 
     def reads(self, node: Node) -> list[Buffer | None]:
         """The buffers of the node's inputs."""
@@ -157,9 +182,13 @@ class Target:
         """Lower the nodes of a part; a value that it shares has one buffer for the whole batch."""
         self._part, self._turns = number, part.turns
         if part.graph is not whole:
-            for inside, outside in zip(_values(part.graph), _values(whole), strict=True):
-                if outside in shared:
-                    self._buffers[inside] = self.read(outside)
+            inside = dict(zip(_values(whole), _values(part.graph), strict=True))
+            self._places.update(
+                (inside[v], p._replace(root=inside[p.root]))
+                for v, p in list(self._places.items())
+                if v in inside
+            )
+            self._buffers.update((inside[v], self.read(v)) for v in shared)
         for node in part.graph.nodes[part.first : part.last]:
             self._node = node
             node.op.lower(node, self)
@@ -170,8 +199,9 @@ def _values(graph: Graph) -> list[Value]:
     return [*graph.inputs, *(v for node in graph.nodes for v in node.outputs)]
 
 
-def _shared(graph: Graph, parts: Sequence[Part]) -> set[Value]:
-    """The values that come in, go out, or are made in one part and read in another."""
+def _shared(graph: Graph, parts: Sequence[Part], places: dict[Value, Place]) -> set[Value]:
+    """The values that come in, go out, or are made in one part and read in another; and what they lie
+    within, with all else that does."""
     home = {}
     for number, part in enumerate(parts):
         for node in graph.nodes[part.first : part.last]:
@@ -180,6 +210,8 @@ def _shared(graph: Graph, parts: Sequence[Part]) -> set[Value]:
     for number, part in enumerate(parts):
         for node in graph.nodes[part.first : part.last]:
             shared.update(v for v in node.inputs if home.get(v, number) != number)
+    shared.update(p.root for v, p in places.items() if v in shared)
+    shared.update(v for v, p in places.items() if p.root in shared)
     return shared
 
 
@@ -192,15 +224,16 @@ def lower(
     one that is another value seen again (an input handed through, a reshape, the same output twice) is
     copied.
     """
-    target = Target(kernels, purpose)
+    target = Target(kernels, purpose, _places=places(graph))
     parts = parts or [Part(graph, 0, len(graph.nodes))]
-    shared = _shared(graph, parts)
+    shared = _shared(graph, parts, target._places)
     for number, part in enumerate(parts):
         target.lower_part(number, part, graph, shared)
     outputs: list[Buffer] = []
+    roots = {b.within for b in target._buffers.values()}
     for value in graph.outputs:
         buffer = target.read(value)
-        if buffer.kind == "temporary" and buffer not in outputs:
+        if buffer.kind == "temporary" and buffer not in outputs and buffer not in roots:
             buffer.kind = "output"
         else:
             source, buffer = buffer, Buffer(buffer.nbytes, "output", value)

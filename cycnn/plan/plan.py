@@ -86,9 +86,14 @@ class Plan:
         for step in self.steps:
             for buffer in (*step.reads, *step.writes):
                 if buffer is not None:
-                    parts.setdefault(self._home.get(buffer, buffer), set()).add(step.part)
-        passing = (b for b, p in parts.items() if len(p) > 1 or b.kind in ("input", "output"))
-        return {self._number[b]: b.nbytes for b in passing if b.kind in MOVING_KINDS}
+                    whole = self._home.get(buffer, buffer).whole
+                    parts.setdefault(whole, set()).add(step.part)
+        passing = {b for b, p in parts.items() if len(p) > 1 or b.kind in ("input", "output")}
+        return {
+            number: b.whole.nbytes
+            for b, number in self._number.items()
+            if b.kind in MOVING_KINDS and b.whole in passing
+        }
 
     def _pairs(self, which: str) -> zip:
         buffers = self._inputs if which == "inputs" else self._outputs
