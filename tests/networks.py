@@ -55,3 +55,30 @@ def stripes(n: int = 64, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     for image, label in zip(x, labels, strict=True):
         image[places[int(label)]] += 1
     return x, labels
+
+
+def dense_block(seed: int = 0) -> cycnn.Model:
+    """Concatenations of concatenations, one value in two of them, and one that is an output too."""
+    x = layers.Input((9, 7, 5))
+    a = layers.Conv2D(6, 3, padding="same", activation="relu", seed=seed)(x)
+    for i in range(3):
+        b = layers.ReLU()(layers.BatchNormalization()(a))
+        b = layers.Conv2D(8, 1, seed=seed + 10 + i)(b)
+        b = layers.Conv2D(3, 3, padding="same", seed=seed + 20 + i)(b)
+        a = layers.Concatenate()([a, b])
+    again = layers.Concatenate()([a, b, b])
+    halved = layers.Conv2D(40, 1, seed=seed + 30)(again)
+    pooled = layers.GlobalAveragePooling2D()(layers.Concatenate()([halved, again]))
+    return cycnn.Model(x, [layers.Dense(5, seed=seed + 3)(pooled), layers.Flatten()(a), a])
+
+
+def fire(seed: int = 0) -> cycnn.Model:
+    """Two branches of convolutions side by side, twice."""
+    x = layers.Input((9, 7, 3))
+    y = x
+    for i in range(2):
+        s = layers.Conv2D(4, 1, activation="relu", seed=seed + i)(y)
+        left = layers.Conv2D(9, 1, activation="relu", seed=seed + 10 + i)(s)
+        right = layers.Conv2D(7, 3, padding="same", activation="relu", seed=seed + 20 + i)(s)
+        y = layers.Concatenate()([left, right])
+    return cycnn.Model(x, layers.GlobalMaxPooling2D()(y))

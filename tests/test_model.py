@@ -37,6 +37,8 @@ def by_interpreter(model, *arrays):
         (networks.small(), images(5, 8, 8, 1)),
         (networks.residual(), images(2, 9, 13, 3)),
         (networks.residual(), images(1, 1, 1, 3)),
+        (networks.dense_block(), images(2, 9, 7, 5)),
+        (networks.fire(), images(3, 9, 7, 3)),
         (cycnn.zoo.lenet5(seed=1), images(3, 28, 28, 1)),
     ],
 )
@@ -77,6 +79,13 @@ def test_a_sum_stays_where_its_terms_are_needed_or_are_one():
     for model in (twice, also):
         assert "add" in [step.kernel.name for step in model.plan(data.shape).steps]
     np.testing.assert_array_equal(twice.predict(data), 2 * also.predict(data)[1])
+
+
+@pytest.mark.parametrize(("model", "copies"), [(networks.fire(), 0), (networks.dense_block(), 5)])
+def test_concatenations_are_made_in_place(model, copies):
+    shape = (2, *model.inputs[0].shape[1:])
+    names = [step.kernel.name for step in model.plan(shape).steps]
+    assert names.count("insert_channels") == copies
 
 
 def test_names_follow_call_order():

@@ -50,7 +50,16 @@ def run(program, x, threads):
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("cache", [1, 10_000, 40_000, 150_000, 400_000, 10**9])
-@pytest.mark.parametrize("model", [pyramid(), networks.residual(), cycnn.zoo.lenet5(seed=0)])
+@pytest.mark.parametrize(
+    "model",
+    [
+        pyramid(),
+        networks.residual(),
+        networks.dense_block(),
+        networks.fire(),
+        cycnn.zoo.lenet5(seed=0),
+    ],
+)
 def test_same_bits_however_the_batch_is_cut(model, cache, threads):
     shape = tuple(n or 9 for n in model.inputs[0].shape[1:])
     x = images(BATCH, *shape)

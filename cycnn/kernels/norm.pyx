@@ -24,6 +24,7 @@ cdef enum:
 
 cdef struct Attributes:
     Py_ssize_t pixels, channels
+    Py_ssize_t x_step, y_step   # floats from a pixel to the next, for maps
     Py_ssize_t group        # pixels of a group
     Py_ssize_t groups
     int activation
@@ -232,6 +233,7 @@ cdef Attributes cut(Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t group,
                     int activation=LINEAR):
     cdef Attributes a
     a.pixels, a.channels, a.group = pixels, channels, group
+    a.x_step = a.y_step = channels
     a.groups = (pixels + group - 1) // group
     a.activation = activation
     return a
@@ -256,9 +258,10 @@ def gradient_sums(pixels, channels, group, activation):
 
 # ---- pixel by pixel ------------------------------------------------------------------------------
 
-cdef inline void map_pixels(const int activation, const float* x, const float* affine, float* y,
-                            Py_ssize_t pixels, Py_ssize_t channels) noexcept nogil:
+cdef inline void map_pixels(const int activation, const Attributes* a, const float* x,
+                            const float* affine, float* y, Py_ssize_t pixels) noexcept nogil:
     """y = activation(x * scale + shift)"""
+    cdef Py_ssize_t channels = a.channels
     cdef const float* scale = affine
     cdef const float* shift = affine + channels
     cdef Py_ssize_t _, c, n
@@ -271,8 +274,8 @@ cdef inline void map_pixels(const int activation, const float* x, const float* a
             n = channels - c
             vstore_part(y + c, apply(activation, vload_part(x + c, n), vload_part(scale + c, n),
                                      vload_part(shift + c, n)), n)
-        x += channels
-        y += channels
+        x += a.x_step
+        y += a.y_step
 
 
 cdef void normalise_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
@@ -281,26 +284,30 @@ cdef void normalise_run(const Step* step, char** buffers, Py_ssize_t begin, Py_s
     cdef const float* affine = <const float*> buffers[step.operand[1]]
     cdef Py_ssize_t first = begin * a.group
     cdef Py_ssize_t pixels = min(end * a.group, a.pixels) - first
-    cdef const float* x = <const float*> buffers[step.operand[0]] + first * a.channels
-    cdef float* y = <float*> buffers[step.operand[2]] + first * a.channels
+    cdef const float* x = <const float*> buffers[step.operand[0]] + first * a.x_step
+    cdef float* y = <float*> buffers[step.operand[2]] + first * a.y_step
     if a.activation == RELU:
-        map_pixels(RELU, x, affine, y, pixels, a.channels)
+        map_pixels(RELU, a, x, affine, y, pixels)
     elif a.activation == SCALE:
-        map_pixels(SCALE, x, affine, y, pixels, a.channels)
+        map_pixels(SCALE, a, x, affine, y, pixels)
     elif a.activation == LINEAR:
-        map_pixels(LINEAR, x, affine, y, pixels, a.channels)
+        map_pixels(LINEAR, a, x, affine, y, pixels)
     else:
-        map_pixels(a.activation, x, affine, y, pixels, a.channels)
+        map_pixels(a.activation, a, x, affine, y, pixels)
 
 
-cdef object offer_map(str name, Run run, pixels, channels, activation):
+cdef object offer_map(str name, Run run, pixels, channels, activation, x_step=None, y_step=None):
     cdef Attributes a = cut(pixels, channels, max(1, BLOCK // max(1, channels)), activation)
+    a.x_step, a.y_step = x_step or channels, y_step or channels
     return kernel(name, run, a.groups, 0, &a, sizeof(a))
 
 
-def normalise(pixels, channels, activation):
-    """x, affine -> y = activation(x * scale + shift); y may be x itself"""
-    return offer_map("bn_normalise", normalise_run, pixels, channels, activation)
+def normalise(pixels, channels, activation, x_step=None, y_step=None):
+    """x, affine -> y = activation(x * scale + shift); y may be x itself
+
+    Pixels of x and y lie ``x_step`` and ``y_step`` floats apart.
+    """
+    return offer_map("bn_normalise", normalise_run, pixels, channels, activation, x_step, y_step)
 
 
 def scale_filters(taps, channels):

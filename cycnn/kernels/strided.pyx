@@ -77,9 +77,13 @@ cdef object channels(str name, Py_ssize_t pixels, Py_ssize_t width, Py_ssize_t x
     return offer(name, copy_run, &a, pixels, width)
 
 
-def insert_channels(pixels, x_channels, y_channels, begin):
-    """x (pixels, x_channels) -> the channels of y (pixels, y_channels) from ``begin`` on"""
-    return channels("insert_channels", pixels, x_channels, x_channels, 0, y_channels, begin)
+def insert_channels(pixels, x_channels, y_channels, begin, x_step=None):
+    """x (pixels, x_channels) -> the channels of y from ``begin`` on
+
+    Pixels of x lie ``x_step`` floats apart, those of y ``y_channels``.
+    """
+    x_step = x_step or x_channels
+    return channels("insert_channels", pixels, x_channels, x_step, 0, y_channels, begin)
 
 
 def slice_channels(pixels, x_channels, begin, end):

@@ -26,6 +26,10 @@ class Concatenate(Op):
     """``(..., C1), (..., C2), ... -> (..., C1 + C2 + ...)``: the channels of all inputs, in order."""
 
     onnx: ClassVar[str] = "Concat"
+    joins: ClassVar[bool] = True
+
+    def takes_step(self, node, value):
+        return True
 
     def infer(self, *xs: Spec) -> Spec:
         shapes = ", ".join(str(x.shape) for x in xs)
@@ -58,16 +62,17 @@ class Concatenate(Op):
         return Cost(0, 2 * sum(x.nbytes for x in xs))
 
     def lower(self, node, target):
-        y, begin = node.output.spec, 0
+        """Copy what is not in its place already."""
+        y, begin = node.output, 0
         for x in node.inputs:
             width = x.spec.shape[-1]
-            insert = target.kernels.strided.insert_channels
-            target.emit(
-                insert(y.pixels, width, y.shape[-1], begin),
-                [target.read(x)],
-                target.writes(node),
-                cost=Cost(0, 2 * x.spec.nbytes),
-            )
+            if not target.is_inside(x, y, begin):
+                kernel = target.kernels.strided.insert_channels(
+                    y.spec.pixels, width, target.step(y), begin, target.step(x)
+                )
+                target.emit(
+                    kernel, [target.read(x)], [target.read(y)], cost=Cost(0, 2 * x.spec.nbytes)
+                )
             begin += width
 
 

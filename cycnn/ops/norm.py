@@ -167,7 +167,8 @@ def _emit_normalise(
 ) -> None:
     spec = node.inputs[0].spec
     code = activation_code(activation)
-    kernel = target.kernels.norm.normalise(spec.pixels, spec.shape[-1], code)
+    steps = target.step(node.inputs[0]), target.step(node.output)
+    kernel = target.kernels.norm.normalise(spec.pixels, spec.shape[-1], code, *steps)
     target.emit(
         kernel, [x, affine], [y], in_place=(0, 0), cost=Cost(2 * spec.size, 2 * spec.nbytes)
     )
@@ -268,6 +269,9 @@ class BatchNormInference(Op):
 
     def cost(self, x: Spec, *others: Spec | None) -> Cost:
         return Cost(2 * x.size, 2 * x.nbytes)
+
+    def takes_step(self, node: Node, value: Value) -> bool:
+        return value in (node.inputs[0], node.output)
 
     def lower(self, node: Node, target: Target) -> None:
         x, *vectors = target.reads(node)

@@ -24,7 +24,8 @@ def merge_in_place(steps: Sequence[PlannedStep]) -> dict[Buffer, Buffer]:
     """Which buffer each one lives in: an in-place step writes where it reads.
 
     Only where nobody reads the old content afterwards, both have the same size, and one at least is a
-    temporary. What lies within another buffer, or holds such, stays. The result maps merged buffers; one that is absent lives in itself.
+    temporary. What lies within another buffer, or holds such, stays. The result maps merged buffers;
+    one that is absent lives in itself.
     """
     last = {b: i for i, step in enumerate(steps) for b in (*step.reads, *step.writes) if b}
     roots = {b.within for b in last if b.within}

@@ -120,9 +120,10 @@ class Target:
         """
         return self._places[value].step if value in self._places else value.spec.shape[-1]
 
-    def is_inside(self, value: Value, whole: Value) -> bool:
-        """Whether ``value`` is made in its place among the channels of ``whole``."""
-        return value in self._places and self.read(value).whole is self.read(whole).whole
+    def is_inside(self, value: Value, whole: Value, offset: int) -> bool:
+        """Whether ``value`` is made in its place: channels ``offset`` and on of ``whole``."""
+        root, begin, step = self._places.get(whole, (whole, 0, self.step(whole)))
+        return self._places.get(value) == (root, begin + offset, step)
 
     def reads(self, node: Node) -> list[Buffer | None]:
         """The buffers of the node's inputs."""
