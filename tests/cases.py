@@ -123,8 +123,9 @@ class Convolution:
         added = [self.y] if residual else []
         return case(op, self.x, self.w, (self.filters,) if bias else None, *added)
 
-    def backward_data(self) -> Case:
-        return case(Conv2DBackwardData(self.window, self.groups, self.x), self.y, self.w)
+    def backward_data(self, residual: bool = False) -> Case:
+        op = Conv2DBackwardData(self.window, self.groups, self.x)
+        return case(op, self.y, self.w, *([None, self.x] if residual else []))
 
     def backward_weight(self, accumulate: bool) -> Case:
         op = Conv2DBackwardWeight(self.window, self.groups, self.w, accumulate)
@@ -347,6 +348,7 @@ CASES = [
         for f in FUNCTIONS
     ),
     *(c.backward_data() for c in CONVOLUTIONS),
+    *(c.backward_data(residual=True) for c in CONVOLUTIONS if c.groups == 1),
     *(c.backward_weight(i % 3 == 0) for i, c in enumerate(CONVOLUTIONS)),
     *(
         case(Dense(activation), (n, i), (i, u), (u,) if bias else None)

@@ -44,7 +44,7 @@ def conv2d(op, x, w, b, residual=0):
     return activate((y if b is None else y + b) + residual, op.activation)
 
 
-def conv2d_backward_data(op, dy, w):
+def conv2d_backward_data(op, dy, w, absent=None, residual=0):
     size = op.x_shape[1:3]
     padded = pad(np.zeros(op.x_shape), op.window)
     for p, q, (rows, columns) in positions(op.window, size):
@@ -52,7 +52,7 @@ def conv2d_backward_data(op, dy, w):
             i = channels_of(g, op.x_shape[3], op.groups)
             k = channels_of(g, w.shape[3], op.groups)
             padded[:, rows, columns, i] += np.tensordot(dy[:, p, q, k], w[..., k], (1, 3))
-    return unpad(padded, op.window, size)
+    return unpad(padded, op.window, size) + residual
 
 
 def conv2d_backward_weight(op, x, dy, into=None):

@@ -66,6 +66,7 @@ REFUSED = [
     (Conv2D(window(3, 2, strict=True)), [(1, 8, 8, 4), W], "does not tile .*W=8, K=3, P=0.*S=2"),
     (Conv2DBackwardData(three, 1, I), [D[1:], W], "`Conv2DBackwardData` takes dy of rank 4"),
     (Conv2DBackwardData(three, 1, I), [(2, 5, 4, 8), W], r"dy of shape \(2, 5, 5, 8\) for x"),
+    (Conv2DBackwardData(three, 1, I), [D, W, None, D], r"takes a residual of shape"),
     (Conv2DBackwardData(three, 1, I), [D, (3, 3, 5, 8)], "channels=4, groups=1"),
     (Conv2DBackwardData(three, 1, I), [D, (3, 2, 4, 8)], r"Received: w of shape \(3, 2, 4, 8\)"),
     (Conv2DBackwardWeight(three, 1, W), [I[1:], D], "takes x of rank 4"),

@@ -396,3 +396,11 @@ def test_an_interrupt_after_the_update_is_not_missed_by_predict():
 def test_numpy_scalars_are_numbers():
     assert SGD(np.float32(0.5), momentum=np.float64(0.25)).momentum == 0.25
     assert layers.Dropout(np.float32(0.5)).rate == 0.5
+
+
+def test_gradients_that_meet_are_added_as_they_are_stored():
+    model = networks.classifier()
+    model.compile()
+    plan, _ = model.trainer.step.plan(((4, 9, 7, 3),))
+    names = [step.kernel.name for step in plan.steps]
+    assert "add" not in names

@@ -186,7 +186,8 @@ class Conv2DBackwardData(Op):
 
         dx[n, p*S + r*D - P, q*S + s*D - P, c] += dy[n, p, q, k] * w[r, s, c, k]
 
-    for all n, p, q, r, s, c, k, from zeros; pixels that no window touched stay 0.
+    for all n, p, q, r, s, c, k, from zeros, or from the residual, a gradient that came another way.
+    ``(dy, w) -> dx`` or ``(dy, w, absent, residual) -> dx``.
     """
 
     window: Window
@@ -194,7 +195,11 @@ class Conv2DBackwardData(Op):
     x_shape: Shape
     algorithm: str = "auto"
 
-    def infer(self, dy: Spec, w: Spec) -> Spec:
+    @property
+    def takes_residual(self) -> bool:
+        return self.groups == 1
+
+    def infer(self, dy: Spec, w: Spec, absent: None = None, residual: Spec | None = None) -> Spec:
         require_rank("Conv2DBackwardData", "dy", dy, 4, "(N, P, Q, K)")
         check_algorithm(self.algorithm)
         _check_filters("Conv2DBackwardData", w, self.window, self.groups, self.x_shape[3])
@@ -204,9 +209,21 @@ class Conv2DBackwardData(Op):
                 f"`Conv2DBackwardData` takes dy of shape {y_shape} for x of shape {self.x_shape}. "
                 f"Received: dy of shape {dy.shape}."
             )
-        return Spec(self.x_shape, dy.dtype)
+        dx = Spec(self.x_shape, dy.dtype)
+        if residual is not None and not residual.fits(dx):
+            raise ShapeError(
+                f"`Conv2DBackwardData` takes a residual of shape {dx.shape}. "
+                f"Received: {residual.shape}."
+            )
+        return dx
 
-    def evaluate(self, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+    def evaluate(
+        self,
+        dy: np.ndarray,
+        w: np.ndarray,
+        absent: None = None,
+        residual: np.ndarray | None = None,
+    ) -> np.ndarray:
         n, h, wide, c = self.x_shape
         g, outputs = self.groups, dy.shape[1:3]
         (top, bottom), (left, right) = self.window.pads((h, wide))
@@ -216,16 +233,27 @@ class Conv2DBackwardData(Op):
         for tap, pixels in _taps(self.window, outputs):
             spread = np.einsum("npqgk,cgk->npqgc", dy, w[tap].reshape(c // g, g, k // g))
             dx[:, *pixels] += spread.reshape(n, *outputs, c)
-        return dx[:, top : top + h, left : left + wide]
+        dx = dx[:, top : top + h, left : left + wide]
+        return dx if residual is None else dx + residual
 
-    def cost(self, dy: Spec, w: Spec) -> Cost:
+    def cost(self, dy: Spec, w: Spec, absent: None = None, residual: Spec | None = None) -> Cost:
         dx = self.infer(dy, w)
-        return Cost(2 * dy.size * self.window.taps * w.shape[2], dy.nbytes + w.nbytes + dx.nbytes)
+        traffic = dy.nbytes + w.nbytes + dx.nbytes * (1 if residual is None else 2)
+        return Cost(2 * dy.size * self.window.taps * w.shape[2], traffic)
 
     def lower(self, node: Node, target: Target) -> None:
         n, *size, channels = self.x_shape
         rows, columns = backward_axes(self.window, tuple(size))
         filters = node.inputs[1].spec.shape[3]
-        correlation = Correlation(n, rows, columns, self.groups, filters, channels, transposed=True)
         reads = Reads(*target.reads(node))
+        correlation = Correlation(
+            n,
+            rows,
+            columns,
+            self.groups,
+            filters,
+            channels,
+            transposed=True,
+            residual=reads.residual is not None,
+        )
         lower_correlation(correlation, target, reads, target.read(node.output), self.algorithm)

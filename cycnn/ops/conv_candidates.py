@@ -99,6 +99,7 @@ class Correlation:
     y_channels: int
     transposed: bool = False
     activation: int = 0
+    residual: bool = False
     x_step: int | None = None  # floats from a pixel to the next, the channels unless given
     y_step: int | None = None
 
@@ -231,7 +232,8 @@ def _is_worth_scattering(c: Correlation, target: Target) -> bool:
     vector, pixels = target.kernels.pack.VECTOR, c.rows.in_size * c.columns.in_size
     product = pixels * c.depth * math.ceil(c.taps * c.filters / vector)
     sums = 2 * pixels * c.taps * math.ceil(c.filters / vector)
-    return c.transposed and c.groups == 1 and product + sums < 0.7 * c.vectors(vector)
+    suits = c.transposed and c.groups == 1 and not c.residual
+    return suits and product + sums < 0.7 * c.vectors(vector)
 
 
 def _emit_scatter(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
