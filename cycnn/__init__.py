@@ -20,6 +20,7 @@ from .config import show_config
 from .errors import CycnnError
 from .geometry import strict_tiling
 from .model import Model, Sequential
+from .plan.exact import exact
 from .saving import load
 from .session import Session
 from .threads import get_num_threads, set_num_threads
@@ -34,6 +35,7 @@ __all__ = [
     "Session",
     "data",
     "errors",
+    "exact",
     "functional",
     "geometry",
     "get_num_threads",

@@ -20,6 +20,7 @@ from .graph.ir import Value
 from .kernels import dispatch
 from .layers.base import Layer, Parameter, Tensor
 from .locks import Lock
+from .plan.exact import is_exact
 from .plan.explain import Profile, profile
 from .plan.plan import Plan
 from .session import Inference
@@ -101,7 +102,14 @@ class Model:
 
     def inference(self, purpose: str) -> Inference:
         """A new engine with the weights as they are now (the way a `Session` starts)."""
-        engine = Inference(self.inputs, self.outputs, self._kernels, purpose=purpose, guard=Lock())
+        engine = Inference(
+            self.inputs,
+            self.outputs,
+            self._kernels,
+            purpose=purpose,
+            guard=Lock(),
+            exact=is_exact(),
+        )
         with self._guard:
             engine.freeze()
         return engine

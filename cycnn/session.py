@@ -19,6 +19,7 @@ from .kernels.dispatch import Kernels
 from .layers.base import Tensor
 from .locks import Lock
 from .plan.cache import LRU
+from .plan.exact import is_exact
 from .plan.executor import Program
 from .plan.parts import cut
 from .plan.plan import Plan
@@ -41,7 +42,8 @@ class Inference:
     Weights are copied when first needed. With ``version``, a function whose result changes with the
     weights, they are read anew when it does, all at once; ``guard`` is held meanwhile and by whoever
     changes them. Calls under way keep the weights they began with. ``select`` maps each output to
-    another value of the graph to be computed in its place.
+    another value of the graph to be computed in its place. ``exact`` is whether transforms are excluded,
+    by default as the `plan.exact` block around each call says.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class Inference:
         guard: Lock,
         version: Callable[[], object] | None = None,
         select: Callable[[Value], Value] | None = None,
+        exact: bool | None = None,
         limit: int = 16,
     ):
         self.specs = [t.spec for t in inputs]
         self._kernels, self._purpose, self._guard = kernels, purpose, guard
         self._version, self._seen = version, None
+        self._exact = exact
         graph = build(inputs, outputs, training=False)
         if select is not None:
             graph.outputs = [select(v) for v in graph.outputs]
@@ -77,12 +81,13 @@ class Inference:
     def plan(self, shapes: Shapes) -> Plan:
         """The plan for inputs of these shapes."""
         with self._guard:
-            plan = self._plans.get(shapes)
+            key = shapes, self._is_exact()
+            plan = self._plans.get(key)
             if plan is None:
                 graph = self._graph.specialise(list(shapes))
                 parts = cut(graph, lambda n: self._graph.specialise([(n, *s[1:]) for s in shapes]))
-                plan = Plan(graph, self._kernels, purpose=self._purpose, parts=parts)
-                self._plans.put(shapes, plan)
+                plan = Plan(graph, self._kernels, purpose=self._purpose, parts=parts, exact=key[1])
+                self._plans.put(key, plan)
             return plan
 
     def programs(self, wanted: Iterable[Shapes]) -> dict[Shapes, Program]:
@@ -96,11 +101,15 @@ class Inference:
             return {shapes: self._program(shapes) for shapes in wanted}
 
     def _program(self, shapes: Shapes) -> Program:
-        program = self._programs.get(shapes)
+        key = shapes, self._is_exact()
+        program = self._programs.get(key)
         if program is None:
             program = self.plan(shapes).bind(self._weights)
-            self._programs.put(shapes, program)
+            self._programs.put(key, program)
         return program
+
+    def _is_exact(self) -> bool:
+        return is_exact() if self._exact is None else self._exact
 
     def output_shapes(self, shapes: Shapes) -> list[tuple[int, ...]]:
         """The shape of each output for inputs of these shapes. Raises `ShapeError`."""

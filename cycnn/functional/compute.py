@@ -14,6 +14,7 @@ from ..kernels import dispatch
 from ..locks import Lock
 from ..ops.base import Op
 from ..plan.cache import LRU
+from ..plan.exact import is_exact
 from ..plan.executor import Program
 from ..plan.plan import Plan
 from ..plan.weights import Weights
@@ -59,7 +60,7 @@ def compute(op: Op, *operands: object) -> np.ndarray | tuple:
         a if a is None or isinstance(a, (PackedWeights, np.ndarray)) else np.asarray(a)
         for a in operands
     ]
-    key = (op, tuple(_signature(a) for a in arrays))
+    key = (op, is_exact(), tuple(_signature(a) for a in arrays))
     with _guard:
         programs = _programs if packed is None else packed.programs
         program = programs.get(key)
@@ -88,7 +89,7 @@ def _plan(op: Op, arrays: Sequence[object]) -> Plan:
             values.append(None if array is None else graph.input(array.shape, str(array.dtype)))
     result = graph.add(op, *values)
     graph.outputs = list(result) if isinstance(result, tuple) else [result]
-    return Plan(graph, dispatch.load())
+    return Plan(graph, dispatch.load(), exact=is_exact())
 
 
 def array(value: object, name: str) -> np.ndarray | PackedWeights | None:

@@ -172,6 +172,7 @@ def lower_correlation(
     c: Correlation, target: Target, reads: Reads, y: Buffer, algorithm: str = "auto"
 ) -> None:
     """Emit the first candidate that suits."""
+    algorithm = "direct" if target.exact else algorithm
     for candidate in CANDIDATES:
         if algorithm in ("auto", candidate.family) and candidate.suits(c, target):
             candidate.emit(c, target, reads, y)

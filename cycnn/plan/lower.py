@@ -89,11 +89,13 @@ class PlannedStep:
 class Target:
     """What an op sees of the machine while it is lowered.
 
-    ``kernels`` are the modules of one tier, ``purpose`` is "latency" or "throughput".
+    ``kernels`` are the modules of one tier, ``purpose`` is "latency" or "throughput"; ``exact`` excludes
+    algorithms with a rounding error of their own.
     """
 
     kernels: Kernels
     purpose: str = "latency"
+    exact: bool = False
     steps: list[PlannedStep] = field(default_factory=list)
     _buffers: dict[Value, Buffer] = field(default_factory=dict)
     _places: dict[Value, Place] = field(default_factory=dict)
@@ -217,7 +219,11 @@ def _shared(graph: Graph, parts: Sequence[Part], places: dict[Value, Place]) -> 
 
 
 def lower(
-    graph: Graph, kernels: Kernels, purpose: str = "latency", parts: Sequence[Part] = ()
+    graph: Graph,
+    kernels: Kernels,
+    purpose: str = "latency",
+    parts: Sequence[Part] = (),
+    exact: bool = False,
 ) -> tuple[Target, list[Buffer]]:
     """Lower every node; return the target and the buffer of each graph output.
 
@@ -225,7 +231,7 @@ def lower(
     one that is another value seen again (an input handed through, a reshape, the same output twice) is
     copied.
     """
-    target = Target(kernels, purpose, _places=places(graph))
+    target = Target(kernels, purpose, exact, _places=places(graph))
     parts = parts or [Part(graph, 0, len(graph.nodes))]
     shared = _shared(graph, parts, target._places)
     for number, part in enumerate(parts):

@@ -23,7 +23,7 @@ class Plan:
 
     ``frozen``: weights do not change between calls, so steps that read weights alone run once, when the
     plan is bound, and not in every call. ``parts`` (see `plan.parts`) cover the graph's nodes; by default
-    it is one part.
+    it is one part. ``exact`` excludes transforms with a rounding error of their own.
     """
 
     def __init__(
@@ -34,9 +34,10 @@ class Plan:
         purpose: str = "latency",
         frozen: bool = True,
         parts: Sequence[Part] = (),
+        exact: bool = False,
     ):
         self.graph, self.kernels, self.purpose = graph, kernels, purpose
-        target, self._outputs = lower(graph, kernels, purpose, parts)
+        target, self._outputs = lower(graph, kernels, purpose, parts, exact)
         self._inputs = [target.read(v) for v in graph.inputs]
         self.prologue, self.steps = _hoist(target.steps) if frozen else ([], target.steps)
         for buffer in (b for step in self.prologue for b in step.writes):

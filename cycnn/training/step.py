@@ -20,6 +20,7 @@ from ..kernels.dispatch import Kernels
 from ..layers.base import Block, Parameter
 from ..ops.pointwise import AccumulateGradient, Add, Assign
 from ..plan.cache import LRU
+from ..plan.exact import is_exact
 from ..plan.executor import Program
 from ..plan.plan import Plan
 from ..plan.weights import Weights, aligned_empty
@@ -138,12 +139,13 @@ class TrainingStep:
 
     def plan(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[Plan, Program]:
         """The accumulate plan for inputs of these shapes, and its program."""
-        found = self.plans.get(shapes)
+        key = shapes, is_exact()
+        found = self.plans.get(key)
         if found is None:
             graph = self.graph(list(shapes))
-            plan = Plan(graph, self._kernels, purpose="throughput", frozen=False)
+            plan = Plan(graph, self._kernels, purpose="throughput", frozen=False, exact=is_exact())
             found = plan, plan.bind(self._live)
-            self.plans.put(shapes, found)
+            self.plans.put(key, found)
         return found
 
     def _apply_program(self) -> Program:
