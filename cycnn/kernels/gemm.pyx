@@ -63,7 +63,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef const float* x = <const float*> buffers[step.operand[0]]
     cdef const float* panels = <const float*> buffers[step.operand[1]]
     cdef const float* b = <const float*> buffers[step.operand[2]]
-    cdef const float* residual = <const float*> buffers[step.operand[3]]
+    cdef const float* residual
     cdef float* y = <float*> buffers[step.operand[4]]
     cdef Py_ssize_t item, i, j, row
     cdef Tile t
@@ -73,8 +73,10 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
         i = item % a.row_blocks if a.panels_first else item // a.panel_blocks
         j = item // a.row_blocks if a.panels_first else item % a.panel_blocks
         row = a.rows * i // a.row_blocks
-        multiply(a, &t, x + row * a.a_step, panels, b, y + row * a.y_step,
-                 NULL if residual == NULL else residual + row * a.y_step,
+        residual = <const float*> buffers[step.operand[3]]
+        if residual != NULL:
+            residual += row * a.y_step
+        multiply(a, &t, x + row * a.a_step, panels, b, y + row * a.y_step, residual,
                  a.rows * (i + 1) // a.row_blocks - row,
                  a.panels * j // a.panel_blocks, a.panels * (j + 1) // a.panel_blocks)
 

@@ -228,8 +228,26 @@ CYCNN_INLINE float vhmax(vf a)
     return m;
 }
 
-/* exp(x), relative error below 1e-7: the polynomial of Cephes expf (Moshier). +inf above 88.72,
- * 0 below -87.33 (no denormal results), NaN for NaN. */
+/* exp(x), relative error below 1e-7: the polynomial of Cephes expf (Moshier) after x has been brought
+ * between -ln 2 / 2 and ln 2 / 2. +inf above 88.72, 0 or a denormal below -87.33, NaN for NaN. */
+CYCNN_INLINE vf vexp_polynomial(vf r)
+{
+    vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    return p * (r * r) + (r + 1.0f);
+}
+#if CYCNN_VECTOR_BYTES == 64
+CYCNN_INLINE vf vexp(vf x)
+{
+    vf y = vmin(vset1(89.0f), vmax(vset1(-104.0f), x));
+    vf n = (vf)_mm512_roundscale_ps((__m512)(y * 1.44269504088896341f), _MM_FROUND_TO_NEAREST_INT);
+    vf p = vexp_polynomial((y - n * 0.693359375f) + n * 2.12194440e-4f);
+    return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+}
+#else
 CYCNN_INLINE vf vexp(vf x)
 {
     const vf high = vset1(88.72283f), low = vset1(-87.33654f);
@@ -237,16 +255,10 @@ CYCNN_INLINE vf vexp(vf x)
     vf z = y * 1.44269504088896341f + 12582912.0f; /* adding 1.5 * 2^23 rounds to an integer */
     vi n = (vi)z - 0x4B400000;
     vf k = z - 12582912.0f;
-    vf r = y - k * 0.693359375f;
-    r = r + k * 2.12194440e-4f;
-    vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
+    vf p = vexp_polynomial((y - k * 0.693359375f) + k * 2.12194440e-4f);
     p = (p * (vf)(((n >> 1) + 127) << 23)) * (vf)((n - (n >> 1) + 127) << 23);
     p = vselect_gt(x, high, vset1(__builtin_inff()), p);
     return vselect_gt(low, x, vzero(), p);
 }
+#endif
 #endif
