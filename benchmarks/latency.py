@@ -8,43 +8,33 @@ from __future__ import annotations
 
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-import lenet
 import numpy as np
 import timing
 
 import cycnn
 
 
-def onnx_runtime(model: cycnn.Model, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
-    """A call of ONNX Runtime on the same network and image."""
-    import onnx
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        lenet.for_onnx(onnx, model), options, providers=["CPUExecutionProvider"]
-    )
-    feed = {"x": np.ascontiguousarray(x.transpose(0, 3, 1, 2))}
-    return lambda: session.run(None, feed)[0]
-
-
-def calls(model: cycnn.Model, x: np.ndarray, threads: int) -> dict[str, Callable[[], np.ndarray]]:
+def calls(
+    model: cycnn.Model, batch: int, threads: int, folder: Path
+) -> dict[str, Callable[[], np.ndarray]]:
     """One prediction by each candidate."""
-    session = cycnn.Session(model, threads=threads)
-    found = {"cycnn": lambda: session.run(x)}
-    if timing.peer("onnx") and timing.peer("onnxruntime"):
-        found["onnxruntime"] = onnx_runtime(model, x, threads)
-    if torch := timing.peer("torch"):
-        torch.set_num_threads(threads)
-        torch.set_grad_enabled(False)
-        network, image = lenet.for_torch(torch, model), torch.from_numpy(x.transpose(0, 3, 1, 2))
-        found["torch"] = lambda: network(image).numpy()
-    return found
+    height, width, channels = model.inputs[0].shape[1:]
+    images = np.random.default_rng(0).random((batch, channels, height, width), np.float32)
+    names = [name for name in ("onnxruntime", "torch") if timing.peer(name)]
+    if "torch" not in names:  # it writes the files of the others
+        session = cycnn.Session(model, threads=threads)
+        return {"cycnn": lambda: session.run(images.transpose(0, 2, 3, 1))}
+    import peers
+
+    network = peers.Network(model, folder)
+    return {"cycnn": peers.session(network, images, threads)} | {
+        name: peers.PEERS[name](network, images, threads) for name in names
+    }
 
 
 def one_by_one(call: Callable[[], object], n: int) -> list[float]:
@@ -61,8 +51,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=100, help="turns of a hundred calls each")
     args = timing.parse(parser)
-    x = np.random.default_rng(0).random((args.batch, *lenet.IMAGE), np.float32)
-    candidates = calls(cycnn.zoo.lenet5(seed=0), x, args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        candidates = calls(cycnn.zoo.lenet5(seed=0), args.batch, args.threads, Path(folder))
     answers = {name: call() for name, call in candidates.items()}
     for name, answer in answers.items():
         np.testing.assert_allclose(answer, answers["cycnn"], rtol=1e-4, atol=1e-5, err_msg=name)

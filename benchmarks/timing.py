@@ -15,7 +15,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,10 @@ def _time(call: Callable[[], object], repeats: int) -> float:
 
 def _repeats(call: Callable[[], object], at_least: float) -> int:
     call()  # the first call plans, packs and touches memory
-    return max(1, round(at_least / min(_time(call, 1) for _ in range(3))))
+    first = _time(call, 1)
+    if first >= at_least:
+        return 1
+    return max(1, round(at_least / min(first, _time(call, 1), _time(call, 1))))
 
 
 def machine() -> dict[str, object]:
@@ -101,13 +104,19 @@ def tuned_allocator() -> bool:
     return all(os.environ.get(key) == value for key, value in TUNED_ALLOCATOR.items())
 
 
-def arguments(description: str | None) -> argparse.ArgumentParser:
-    """A parser of what every benchmark understands."""
+def arguments(description: str | None, threads: int | Sequence[int] = 1) -> argparse.ArgumentParser:
+    """A parser of what every benchmark understands; ``threads`` is the default, one or several."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
-    parser.add_argument("--threads", type=int, default=1, help="threads of every candidate")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        nargs=None if isinstance(threads, int) else "+",
+        default=threads,
+        help="threads of every candidate",
+    )
     parser.add_argument(
         "--tuned-allocator",
         action="store_true",
