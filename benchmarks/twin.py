@@ -81,7 +81,7 @@ def _work_in_place(network: fx.GraphModule) -> None:
     """Let activations overwrite what nobody else reads, as the networks of torchvision do."""
     for node in network.graph.nodes:
         module = network.get_submodule(node.target) if node.op == "call_module" else None
-        if hasattr(module, "inplace"):
+        if isinstance(module, (nn.ReLU, nn.ReLU6, nn.SiLU)):
             (source,) = node.args
             module.inplace = len(source.users) == 1 and source.op != "placeholder"
 
