@@ -10,7 +10,7 @@ Sizes lie around the tiles of every tier: 8, 16, 32 and 64 output channels, 3, 6
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -109,6 +109,7 @@ class Convolution:
     filters: int
     window: Window
     groups: int = 1
+    algorithm: str = "auto"
 
     @property
     def w(self) -> tuple[int, ...]:
@@ -119,12 +120,12 @@ class Convolution:
         return (self.x[0], *self.window.output(self.x[1:3]), self.filters)
 
     def forward(self, bias: bool, activation: str | None, residual: bool = False) -> Case:
-        op = Conv2D(self.window, self.groups, activation)
+        op = Conv2D(self.window, self.groups, activation, self.algorithm)
         added = [self.y] if residual else []
         return case(op, self.x, self.w, (self.filters,) if bias else None, *added)
 
     def backward_data(self, residual: bool = False) -> Case:
-        op = Conv2DBackwardData(self.window, self.groups, self.x)
+        op = Conv2DBackwardData(self.window, self.groups, self.x, self.algorithm)
         return case(op, self.y, self.w, *([None, self.x] if residual else []))
 
     def backward_weight(self, accumulate: bool) -> Case:
@@ -211,6 +212,32 @@ CONVOLUTIONS = [
     C((1, 2, 3, 1100), 40, window(1)),
 ]
 EPILOGUES = [(True, None), (True, "relu"), (False, None), (False, "relu")]
+
+
+def winograd(*shapes: Convolution) -> list[Convolution]:
+    """Each shape with tiles of 2 x 2 and of 4 x 4."""
+    return [replace(c, algorithm=f"winograd{m}") for c in shapes for m in (2, 4)]
+
+
+WINOGRAD = winograd(
+    # every channel tail, in and out
+    *(C((1, 5, 4, n), 5, window(3)) for n in CHANNELS[::2]),
+    *(C((1, 4, 5, 3), n, window(3)) for n in CHANNELS[::2]),
+    *(C((1, 3, 4, n), n, window(3, padding="same")) for n in CHANNELS[1::2]),
+    # every part of a tile that the image ends in, and padding of each side
+    *(C((1, n, 13 - n, 4), 17, window(3, padding="same")) for n in range(1, 13)),
+    *(C((2, n, 12 - n, 5), 8, window(3)) for n in range(3, 10)),
+    C((1, 5, 6, 3), 4, window(3, 1, 2)),
+    C((2, 5, 6, 3), 4, window(3, 1, ((1, 0), (0, 2)))),
+    C((1, 3, 4, 17), 16, window(3, 1, ((5, 4), (3, 6)))),
+    C((3, 1, 1, 16), 64, window(3, 1, "same")),
+    # blocks that go from image to image, in one step and in two
+    C((0, 5, 6, 3), 8, window(3, 1, "same")),
+    C((3, 7, 7, 40), 66, window(3, 1, "same")),
+    C((5, 3, 3, 64), 64, window(3, 1, "same")),
+    C((5, 27, 26, 4), 6, window(3, 1, "same")),
+    C((1, 7, 7, 520), 72, window(3, 1, "same")),
+)
 DEPTHWISE = [c for c in CONVOLUTIONS if c.groups == c.x[3]]
 
 # ---- dense: rows, inputs, units ------------------------------------------------------------------
@@ -336,19 +363,19 @@ def pooled(shape: tuple[int, ...], w: Window) -> tuple[int, ...]:
 
 
 CASES = [
-    *(c.forward(*EPILOGUES[i % 4]) for i, c in enumerate(CONVOLUTIONS)),
+    *(c.forward(*EPILOGUES[i % 4]) for i, c in enumerate([*CONVOLUTIONS, *WINOGRAD])),
     *(
         c.forward(*EPILOGUES[i % 4], residual=True)
-        for i, c in enumerate(CONVOLUTIONS)
+        for i, c in enumerate([*CONVOLUTIONS, *WINOGRAD[::5]])
         if c.groups == 1
     ),
     *(
         c.forward(i % 2 == 0, f)
-        for i, c in enumerate([*CONVOLUTIONS[::13], *DEPTHWISE[::4]])
+        for i, c in enumerate([*CONVOLUTIONS[::13], *DEPTHWISE[::4], *WINOGRAD[1:40:13]])
         for f in FUNCTIONS
     ),
-    *(c.backward_data() for c in CONVOLUTIONS),
-    *(c.backward_data(residual=True) for c in CONVOLUTIONS if c.groups == 1),
+    *(c.backward_data() for c in [*CONVOLUTIONS, *WINOGRAD]),
+    *(c.backward_data(residual=True) for c in [*CONVOLUTIONS, *WINOGRAD[2::5]] if c.groups == 1),
     *(c.backward_weight(i % 3 == 0) for i, c in enumerate(CONVOLUTIONS)),
     *(
         case(Dense(activation), (n, i), (i, u), (u,) if bias else None)

@@ -185,6 +185,12 @@ def evaluate(op, arrays) -> list[np.ndarray]:
     return list(outputs)
 
 
+def kernels_of(op, arrays, tier: str = TIERS[0], purpose: str = "latency") -> list[str]:
+    """The names of the kernels that serve ``op``."""
+    target, _ = lower(single_op(op, arrays), KERNELS[tier], purpose)
+    return [step.kernel.name for step in target.steps]
+
+
 def specs(op, arrays) -> tuple[Spec, ...]:
     """The specs of the outputs, as the op infers them."""
     outputs = op.infer(*(None if x is None else Spec(x.shape, str(x.dtype)) for x in arrays))

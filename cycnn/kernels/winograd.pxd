@@ -20,7 +20,21 @@ so that the sum and the difference of an even and an odd part serve a pair. ``m`
 Vector i of an operand is ``x[i * step]``; the result must not overlap the operand.
 """
 
-from .isa cimport vadd, vf, vfma, vmul, vset1, vsub
+from .isa cimport VL, vadd, vf, vfma, vmul, vset1, vsub
+
+cdef enum:
+    LINE = 16  # floats in a cache line
+
+
+cdef inline Py_ssize_t apart(Py_ssize_t floats) noexcept nogil:
+    """At least ``floats``, and an odd number of cache lines: what lies so far apart, one for each point or
+    tile, does not meet in one set of a cache."""
+    return ((floats + LINE - 1) // LINE | 1) * LINE
+
+
+cdef inline Py_ssize_t panel_point(Py_ssize_t depth, int nv) noexcept nogil:
+    """Floats from one point to the next in a panel of transformed weights."""
+    return apart(depth * nv * VL)
 
 
 cdef inline void pair(vf even, vf odd, vf p, vf* o, const int step) noexcept nogil:

@@ -19,7 +19,8 @@ class Conv2D(Layer):
     Input ``(N, H, W, C)``, output ``(N, P, Q, filters)``; weights ``kernel_size x C / groups x filters``
     (HWIO). ``padding`` is "valid", "same" (an even window's extra row and column go to the bottom and
     right), an integer, one per axis, or ((top, bottom), (left, right)). ``algorithm="direct"`` excludes
-    transforms with a rounding error of their own. ``strict=True`` refuses an input that the windows do
+    transforms with a rounding error of their own; "winograd2" and "winograd4" ask for one, see
+    `ops.conv.Conv2D`. ``strict=True`` refuses an input that the windows do
     not tile. Raises `ArgumentError` and, when connected, `ShapeError`.
     """
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..geometry import Window
+from . import conv_winograd
 from .base import Cost
 from .dense import Reads, cut, emit_gemm
 
@@ -161,11 +163,15 @@ class Correlation:
 
 
 class Candidate(NamedTuple):
-    """An algorithm: its family (what users ask for), where it applies, and how to emit it."""
+    """An algorithm: its family (what users ask for), where it applies, and how to emit it.
+
+    ``pays``: whether to take it when users leave the choice; None: wherever it applies.
+    """
 
     family: str
     suits: Callable[[Correlation, Target], bool]
     emit: Callable[[Correlation, Target, Reads, Buffer], None]
+    pays: Callable[[Correlation, Target], bool] | None = None
 
 
 def lower_correlation(
@@ -174,7 +180,10 @@ def lower_correlation(
     """Emit the first candidate that suits."""
     algorithm = "direct" if target.exact else algorithm
     for candidate in CANDIDATES:
-        if algorithm in ("auto", candidate.family) and candidate.suits(c, target):
+        asked = algorithm == candidate.family
+        if algorithm == "auto":
+            asked = candidate.pays is None or candidate.pays(c, target)
+        if asked and candidate.suits(c, target):
             candidate.emit(c, target, reads, y)
             return
 
@@ -351,6 +360,15 @@ def _prefer_panels(c: Correlation) -> bool:
 
 
 CANDIDATES = (
+    *(
+        Candidate(
+            f"winograd{m}",
+            conv_winograd.applies,
+            partial(conv_winograd.emit, m),
+            partial(conv_winograd.pays, m),
+        )
+        for m in conv_winograd.SIZES
+    ),
     Candidate("direct", _is_pointwise, _emit_pointwise),
     Candidate("direct", _is_depthwise, _emit_depthwise),
     Candidate("direct", _is_worth_scattering, _emit_scatter),

@@ -27,10 +27,13 @@ class Reads(NamedTuple):
     b: Buffer | None = None
     residual: Buffer | None = None
 
-    def emit(self, target: Target, kernel: tuple, packed: Buffer, y: Buffer) -> None:
+    def emit(
+        self, target: Target, kernel: tuple, packed: Buffer, y: Buffer, cost: Cost | None = None
+    ) -> None:
         """Emit ``kernel`` with w packed, into y; y may take the residual's place."""
         operands = [self.x, packed, self.b, self.residual]
-        target.emit(kernel, operands, [y], in_place=(3, 0) if self.residual else None)
+        in_place = (3, 0) if self.residual else None
+        target.emit(kernel, operands, [y], in_place=in_place, cost=cost)
 
 
 # Items that a matrix product, or an image's convolution, is cut into, where each is this much work.

@@ -1,0 +1,472 @@
+"""Winograd convolution F(m x m, 3 x 3), m = 2 or 4, of NHWC images with stride 1.
+
+    y[n, p, q, k] = activation(b[k] + residual[n, p, q, k] + sum over r, s < 3, over c of
+                               x[n, p + r + top, q + s + left, c] * w[r, s, c, k])
+
+Output pixels are taken in tiles of m x m. A tile reads (m + 2)^2 pixels d, and with the matrices of
+winograd.pxd is
+
+    A^T [ sum over c of (G w G^T)[c, k] * (B^T d B)[c] ] A
+
+so the sums over channels are (m + 2)^2 matrix products, one for each *point*, of many tiles at once:
+
+    v[point][tile][channel of x]  *  panel[point][channel of x][NR channels of y]  =  z[point][tile][NR]
+
+with panels from `pack_winograd`. Pixels outside an image are zero, and a value that is not finite
+reaches every output of the tiles that read it. x and y must not overlap; b and the residual may be
+absent, and y may be the residual, which is laid out like it. Pixels of x and y lie as far apart as the
+attributes say.
+
+Tiles are numbered through all images and cut into blocks that may cross from one image to the next: the
+sum of an output runs over the channels in order, whatever else is in its block. A block goes from
+pixels to pixels in the scratch of its thread (`convolve`); where blocks are few, or too large for
+a cache, v is a buffer between two steps (`transform`, `multiply`).
+"""
+
+from libc.math cimport INFINITY
+from libc.string cimport memset
+
+from .activation cimport RELU, activate_all
+from .isa cimport VL, vadd, vf, vload, vload_part, vmax, vset1, vstore, vstore_part, vzero
+from .step cimport Step, kernel
+from .tile cimport Tile, stack, tiles_of_width
+from .winograd cimport LINE, apart, panel_point, transform_input, transform_output
+
+cdef extern from *:
+    void __builtin_prefetch(const void*, int, int) noexcept nogil
+
+cdef enum:
+    POINTS = 36         # of the larger m
+
+cdef struct Attributes:
+    Py_ssize_t height, width, channels          # of x
+    Py_ssize_t out_height, out_width, filters   # of y
+    Py_ssize_t x_step, y_step   # floats from a pixel to the next
+    Py_ssize_t top, left
+    Py_ssize_t down, across     # tiles of an image
+    Py_ssize_t first, tiles     # of the step: its first tile, and how many
+    Py_ssize_t block            # tiles of a block; the last one may have fewer
+    Py_ssize_t panels
+    Py_ssize_t panels_first     # whether consecutive items of `multiply` share a panel
+    Py_ssize_t points
+    Py_ssize_t v_row, v_point, v_block  # floats from one tile, point, block to the next
+    Py_ssize_t u_point, u_panel
+    Py_ssize_t z_point
+    int m
+    int nv
+    int activation
+
+cdef struct Place:              # of a tile
+    Py_ssize_t image, row, column
+
+
+cdef inline Place place_of(const Attributes* a, Py_ssize_t tile) noexcept nogil:
+    cdef Place p
+    p.row = tile // a.across
+    p.column = tile - p.row * a.across
+    p.image = p.row // a.down
+    p.row -= p.image * a.down
+    return p
+
+
+# ---- fetching pixels before they are needed --------------------------------------------------
+
+# Tiles read and write small pieces of many rows, which hardware does not foresee. While a block is
+# multiplied, the rows that the next one reads and those that this one writes are sent for. Rows that
+# tiles share with those above them are taken to be near.
+
+cdef struct Ahead:              # the rows of pixels of some tiles
+    const float* image
+    Py_ssize_t height, width
+    Py_ssize_t step             # floats from a pixel to the next
+    Py_ssize_t top, left, size  # of the pixels of a tile
+    Py_ssize_t tile, last       # not begun
+    Py_ssize_t lines            # of all, roughly
+    const float* row            # begun: rows of one run of tiles,
+    Py_ssize_t rows, row_lines, line    # and how far it is done
+
+
+cdef Ahead reads(const Attributes* a, const float* x, Py_ssize_t begin,
+                 Py_ssize_t end) noexcept nogil:
+    """What tiles ``begin`` to ``end`` read."""
+    cdef Ahead ahead
+    memset(&ahead, 0, sizeof(ahead))
+    ahead.image, ahead.height, ahead.width, ahead.step = x, a.height, a.width, a.x_step
+    ahead.top, ahead.left, ahead.size = a.top, a.left, a.m + 2
+    ahead.tile, ahead.last = begin, min(end, a.first + a.tiles)
+    ahead.lines = (ahead.last - begin) * a.m * (a.m + 1) * a.x_step // LINE
+    return ahead
+
+
+cdef Ahead writes(const Attributes* a, const float* y, Py_ssize_t begin,
+                  Py_ssize_t end) noexcept nogil:
+    """What they write."""
+    cdef Ahead ahead
+    memset(&ahead, 0, sizeof(ahead))
+    ahead.image, ahead.height, ahead.width, ahead.step = y, a.out_height, a.out_width, a.y_step
+    ahead.size = a.m
+    ahead.tile, ahead.last = begin, end
+    ahead.lines = (end - begin) * a.m * a.m * a.y_step // LINE
+    return ahead
+
+
+cdef void begin_run(const Attributes* a, Ahead* ahead) noexcept nogil:
+    """Go on to the next tiles that lie in one row."""
+    cdef Place at = place_of(a, ahead.tile)
+    cdef Py_ssize_t n = min(a.across - at.column, ahead.last - ahead.tile)
+    cdef Py_ssize_t first = max(at.column * a.m + ahead.left, <Py_ssize_t> 0)
+    cdef Py_ssize_t last = (at.column + n - 1) * a.m + ahead.left + ahead.size
+    cdef Py_ssize_t bottom = at.row * a.m + ahead.top + ahead.size
+    cdef Py_ssize_t top = max(bottom - (a.m if at.row else ahead.size), <Py_ssize_t> 0)
+    first, last = min(first, ahead.width), min(last, ahead.width)
+    ahead.rows = max(min(bottom, ahead.height) - top, <Py_ssize_t> 0) if last > first else 0
+    ahead.row = ahead.image + (
+        (at.image * ahead.height + top) * ahead.width + first) * ahead.step
+    ahead.row_lines = ((last - first) * ahead.step + LINE - 1) // LINE
+    ahead.line = 0
+    ahead.tile += n
+
+
+cdef void fetch(const Attributes* a, Ahead* ahead, Py_ssize_t lines) noexcept nogil:
+    """Send for the next ``lines`` cache lines, to the second-level cache."""
+    cdef Py_ssize_t n, i
+    while lines > 0 and (ahead.rows > 0 or ahead.tile < ahead.last):
+        if ahead.rows == 0:
+            begin_run(a, ahead)
+            continue
+        n = min(lines, ahead.row_lines - ahead.line)
+        for i in range(ahead.line, ahead.line + n):
+            __builtin_prefetch(ahead.row + i * LINE, 0, 2)
+        lines -= n
+        ahead.line += n
+        if ahead.line == ahead.row_lines:
+            ahead.line = 0
+            ahead.rows -= 1
+            ahead.row += ahead.width * ahead.step
+
+
+# ---- v = B^T d B ---------------------------------------------------------------------------------
+
+
+cdef inline void input_vector(const int m, const bint part, const float** pixels, Py_ssize_t c,
+                              Py_ssize_t n, float* v, Py_ssize_t v_point) noexcept nogil:
+    """One vector of channels, or ``n`` < VL of them. Rows of points are made two at a time: one
+    transform down the columns leaves no more than registers hold, and what a pair does not need
+    is not computed."""
+    cdef vf d[6]
+    cdef vf o[6]
+    cdef vf first[6]
+    cdef vf second[6]
+    cdef int pair, r, s, i, j
+    for pair in range(m // 2 + 1):
+        i = 2 * pair - 1 if pair else 0
+        j = 2 * pair if pair else m + 1
+        for s in range(m + 2):
+            for r in range(m + 2):
+                d[r] = (vload_part(pixels[r * (m + 2) + s] + c, n) if part
+                        else vload(pixels[r * (m + 2) + s] + c))
+            transform_input(m, d, 1, o, 1)
+            first[s] = o[i]
+            second[s] = o[j]
+        transform_input(m, first, 1, o, 1)
+        for s in range(m + 2):
+            vstore(v + (i * (m + 2) + s) * v_point + c, o[s])
+        transform_input(m, second, 1, o, 1)
+        for s in range(m + 2):
+            vstore(v + (j * (m + 2) + s) * v_point + c, o[s])
+
+
+cdef inline void input_tile(const int m, const float** pixels, Py_ssize_t channels, float* v,
+                            Py_ssize_t v_point) noexcept nogil:
+    cdef Py_ssize_t c = 0
+    while c + VL <= channels:
+        input_vector(m, False, pixels, c, VL, v, v_point)
+        c += VL
+    while c < channels:
+        input_vector(m, True, pixels, c, channels - c, v, v_point)
+        c += VL
+
+
+cdef void input_tile_of(int m, const float** pixels, Py_ssize_t channels, float* v,
+                        Py_ssize_t v_point) noexcept nogil:
+    if m == 4:
+        input_tile(4, pixels, channels, v, v_point)
+    else:
+        input_tile(2, pixels, channels, v, v_point)
+
+
+cdef void point_at(const Attributes* a, const float* x, const float* zero, Py_ssize_t tile,
+                   const float** pixels) noexcept nogil:
+    """Where the pixels of a tile lie, row by row."""
+    cdef Place at = place_of(a, tile)
+    cdef Py_ssize_t h = at.row * a.m + a.top, w, r, s, size = a.m + 2
+    cdef const float* row
+    for r in range(size):
+        row = x + ((at.image * a.height + h + r) * a.width) * a.x_step
+        w = at.column * a.m + a.left
+        for s in range(size):
+            pixels[r * size + s] = zero
+            if 0 <= h + r < a.height and 0 <= w < a.width:
+                pixels[r * size + s] = row + w * a.x_step
+            w += 1
+
+
+cdef void transform_block(const Attributes* a, const float* x, const float* zero, Py_ssize_t begin,
+                          Py_ssize_t end, float* v) noexcept nogil:
+    """v of tiles ``begin`` to ``end``, which are in one block, from the row of the first on"""
+    cdef const float* pixels[POINTS]
+    cdef Py_ssize_t tile
+    for tile in range(begin, end):
+        point_at(a, x, zero, tile, pixels)
+        input_tile_of(a.m, pixels, a.channels, v, a.v_point)
+        v += a.v_row
+
+
+# ---- products ------------------------------------------------------------------------------------
+
+
+cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
+    tiles_of_width(nv, False, mr, t)
+
+
+cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, const float* panel,
+                         float* z, Ahead* x_ahead, Ahead* y_ahead) noexcept nogil:
+    """z[point][tile][NR] of one panel; a panel's share of what is ahead is fetched meanwhile"""
+    cdef Tile t
+    cdef Py_ssize_t point, width = a.nv * VL
+    cdef Py_ssize_t x_lines = x_ahead.lines // (a.points * a.panels) + 1
+    cdef Py_ssize_t y_lines = y_ahead.lines // a.points + 1
+    t.taps, t.tap, t.depth, t.row_step = 1, NULL, a.channels, a.v_row
+    t.activation, t.bias, t.residual, t.y_step, t.columns = 0, NULL, NULL, width, width
+    for point in range(a.points):
+        fetch(a, x_ahead, x_lines)
+        fetch(a, y_ahead, y_lines)
+        t.a = v + point * a.v_point
+        t.panel = panel + point * a.u_point
+        t.y = z + point * a.z_point
+        stack(multiply_tiles, tiles, a.nv, &t)
+
+
+# ---- y = A^T z A ---------------------------------------------------------------------------------
+
+cdef struct Output:             # of one tile and panel
+    const float* z
+    Py_ssize_t z_point
+    const float* bias           # NULL: none
+    const float* residual       # NULL: none; it lies as y
+    float* y
+    Py_ssize_t y_row, y_pixel
+    Py_ssize_t rows, columns    # pixels of the tile that are in the image
+    Py_ssize_t filters          # of the panel
+    int activation
+
+
+cdef inline void put(const bint part, const Output* t, Py_ssize_t at, Py_ssize_t n, vf bias, vf low,
+                     vf o) noexcept nogil:
+    """y[at] = max(low, o + bias + residual[at]), letting NaN pass; ``n`` lanes of it where ``part``"""
+    o = vadd(o, bias)
+    if t.residual != NULL:
+        o = vadd(o, vload_part(t.residual + at, n) if part else vload(t.residual + at))
+    if part:
+        vstore_part(t.y + at, vmax(low, o), n)
+    else:
+        vstore(t.y + at, vmax(low, o))
+
+
+cdef inline void output_vector(const int m, const bint part, const Output* t, Py_ssize_t k,
+                               Py_ssize_t n) noexcept nogil:
+    """One vector of filters, or ``n`` < VL of them; even rows of pixels, then odd ones"""
+    cdef vf z[6]
+    cdef vf down[2 * 6]
+    cdef vf o[4]
+    cdef vf low = vset1(0) if t.activation == RELU else vset1(-INFINITY)
+    cdef vf bias = vzero()
+    cdef int i, j, odd
+    if t.bias != NULL:
+        bias = vload_part(t.bias + k, n) if part else vload(t.bias + k)
+    for odd in range(2):
+        for j in range(m + 2):
+            for i in range(m + 2):
+                z[i] = vload(t.z + (i * (m + 2) + j) * t.z_point + k)
+            transform_output(m, z, 1, o, 1)
+            for i in range(m // 2):
+                down[i * 6 + j] = o[2 * i + odd]
+        for i in range(m // 2):
+            transform_output(m, down + i * 6, 1, o, 1)
+            if 2 * i + odd < t.rows:
+                for j in range(m):
+                    if j < t.columns:
+                        put(part, t, (2 * i + odd) * t.y_row + j * t.y_pixel + k, n, bias, low,
+                            o[j])
+
+
+cdef inline void output_tile(const int m, const Output* t) noexcept nogil:
+    cdef Py_ssize_t k = 0
+    while k + VL <= t.filters:
+        output_vector(m, False, t, k, VL)
+        k += VL
+    while k < t.filters:
+        output_vector(m, True, t, k, t.filters - k)
+        k += VL
+
+
+cdef void output_tile_of(int m, const Output* t) noexcept nogil:
+    cdef Py_ssize_t i, j
+    if m == 4:
+        output_tile(4, t)
+    else:
+        output_tile(2, t)
+    if t.activation > RELU:
+        for i in range(t.rows):
+            for j in range(t.columns):
+                activate_all(t.activation, t.y + i * t.y_row + j * t.y_pixel,
+                             t.y + i * t.y_row + j * t.y_pixel, t.filters)
+
+
+cdef void finish_block(const Attributes* a, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t panel,
+                       const float* z, const float* b, const float* residual,
+                       float* y) noexcept nogil:
+    """The outputs of tiles ``begin`` to ``end`` and one panel."""
+    cdef Output t
+    cdef Place at
+    cdef Py_ssize_t tile, offset, width = a.nv * VL
+    t.z, t.z_point, t.activation, t.bias, t.residual = z, a.z_point, a.activation, NULL, NULL
+    if b != NULL:
+        t.bias = b + panel * width
+    t.filters = min(width, a.filters - panel * width)
+    t.y_row, t.y_pixel = a.out_width * a.y_step, a.y_step
+    for tile in range(begin, end):
+        at = place_of(a, tile)
+        t.rows = min(<Py_ssize_t> a.m, a.out_height - at.row * a.m)
+        t.columns = min(<Py_ssize_t> a.m, a.out_width - at.column * a.m)
+        offset = panel * width + (
+            (at.image * a.out_height + at.row * a.m) * a.out_width + at.column * a.m) * a.y_step
+        t.y = y + offset
+        if residual != NULL:
+            t.residual = residual + offset
+        output_tile_of(a.m, &t)
+        t.z += width
+
+
+# ---- steps ---------------------------------------------------------------------------------------
+
+
+cdef void convolve_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
+                       char* scratch) noexcept nogil:
+    """An item is a block of tiles, from pixels to pixels."""
+    cdef const Attributes* a = <const Attributes*> step.attributes
+    cdef const float* x = <const float*> buffers[step.operand[0]]
+    cdef const float* panels = <const float*> buffers[step.operand[1]]
+    cdef const float* b = <const float*> buffers[step.operand[2]]
+    cdef const float* residual = <const float*> buffers[step.operand[3]]
+    cdef float* y = <float*> buffers[step.operand[4]]
+    cdef float* v = <float*> scratch
+    cdef float* z = v + a.v_block
+    cdef float* zero = z + a.points * a.z_point
+    cdef Py_ssize_t item, first, last, p
+    cdef Ahead x_ahead, y_ahead
+    memset(zero, 0, a.channels * sizeof(float))
+    for item in range(begin, end):
+        first = a.first + item * a.block
+        last = min(first + a.block, a.first + a.tiles)
+        if item == begin:
+            x_ahead = reads(a, x, first, last)
+            fetch(a, &x_ahead, x_ahead.lines)
+        transform_block(a, x, zero, first, last, v)
+        x_ahead = reads(a, x, last, last + a.block)
+        y_ahead = writes(a, y, first, last)
+        for p in range(a.panels):
+            multiply_block(a, last - first, v, panels + p * a.u_panel, z, &x_ahead, &y_ahead)
+            finish_block(a, first, last, p, z, b, residual, y)
+
+
+cdef void transform_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
+                        char* scratch) noexcept nogil:
+    """An item is a tile."""
+    cdef const Attributes* a = <const Attributes*> step.attributes
+    cdef const float* x = <const float*> buffers[step.operand[0]]
+    cdef float* v = <float*> buffers[step.operand[1]]
+    cdef Py_ssize_t block, last
+    cdef Ahead ahead = reads(a, x, a.first + begin, a.first + end)
+    memset(scratch, 0, a.channels * sizeof(float))
+    fetch(a, &ahead, ahead.lines)
+    while begin < end:
+        block = begin // a.block
+        last = min(end, (block + 1) * a.block)
+        transform_block(a, x, <const float*> scratch, a.first + begin, a.first + last,
+                        v + block * a.v_block + (begin - block * a.block) * a.v_row)
+        begin = last
+
+
+cdef void multiply_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
+                       char* scratch) noexcept nogil:
+    """An item is a panel for a block of tiles."""
+    cdef const Attributes* a = <const Attributes*> step.attributes
+    cdef const float* v = <const float*> buffers[step.operand[0]]
+    cdef const float* panels = <const float*> buffers[step.operand[1]]
+    cdef const float* b = <const float*> buffers[step.operand[2]]
+    cdef const float* residual = <const float*> buffers[step.operand[3]]
+    cdef float* y = <float*> buffers[step.operand[4]]
+    cdef float* z = <float*> scratch
+    cdef Py_ssize_t blocks = step.items // a.panels, item, block, p, first, last
+    cdef Ahead none = writes(a, y, 0, 0)
+    for item in range(begin, end):
+        block = item % blocks if a.panels_first else item // a.panels
+        p = item // blocks if a.panels_first else item % a.panels
+        first = a.first + block * a.block
+        last = min(first + a.block, a.first + a.tiles)
+        multiply_block(a, last - first, v + block * a.v_block, panels + p * a.u_panel, z, &none,
+                       &none)
+        finish_block(a, first, last, p, z, b, residual, y)
+
+
+cdef Attributes attributes(int m, x_shape, y_shape, steps, origin, tiles, Py_ssize_t block, int nv,
+                           int activation):
+    cdef Attributes a
+    memset(&a, 0, sizeof(a))
+    a.height, a.width, a.channels = x_shape[1:]
+    a.out_height, a.out_width, a.filters = y_shape[1:]
+    a.x_step, a.y_step = steps[0] or a.channels, steps[1] or a.filters
+    a.top, a.left = origin
+    a.m, a.nv, a.points, a.activation = m, nv, (m + 2) * (m + 2), activation
+    a.down, a.across = (a.out_height + m - 1) // m, (a.out_width + m - 1) // m
+    a.first, a.tiles, a.block = tiles[0], tiles[1] - tiles[0], block
+    a.panels = (a.filters + nv * VL - 1) // (nv * VL)
+    a.v_row = apart(a.channels)
+    a.v_point = apart(a.block * a.v_row)
+    a.v_block = a.points * a.v_point
+    a.u_point = panel_point(a.channels, nv)
+    a.u_panel = a.points * a.u_point
+    a.z_point = apart(a.block * nv * VL)
+    return a
+
+
+def convolve(m, x_shape, y_shape, steps, origin, *, tiles, block, nv, activation=0):
+    """x (N, H, W, C), panels, b (K) or absent, residual (N, P, Q, K) or absent -> y (N, P, Q, K)
+
+    ``steps`` are those from pixel to pixel of x and y, None: as many as there are channels; ``origin``
+    is (top, left). The kernel does the ``tiles`` (first, last), ``block`` of them an item.
+    """
+    cdef Attributes a = attributes(m, x_shape, y_shape, steps, origin, tiles, block, nv, activation)
+    items = (a.tiles + a.block - 1) // a.block
+    scratch = 4 * (a.v_block + a.points * a.z_point + a.channels)
+    return kernel(f"winograd{m}", convolve_run, items, scratch, &a, sizeof(a))
+
+
+def transform(m, x_shape, y_shape, steps, origin, *, tiles, block, nv):
+    """x -> v: the first half of `convolve`"""
+    cdef Attributes a = attributes(m, x_shape, y_shape, steps, origin, tiles, block, nv, 0)
+    return kernel(f"winograd{m}_transform", transform_run, a.tiles, 4 * a.channels, &a, sizeof(a))
+
+
+def multiply(m, x_shape, y_shape, steps, origin, *, tiles, block, nv, panels_first=False, activation=0):
+    """v, panels, b or absent, residual or absent -> y: the second half"""
+    cdef Attributes a = attributes(m, x_shape, y_shape, steps, origin, tiles, block, nv, activation)
+    a.panels_first = panels_first
+    items = (a.tiles + a.block - 1) // a.block * a.panels
+    return kernel(f"winograd{m}_multiply", multiply_run, items, 4 * a.points * a.z_point, &a, sizeof(a))
+
+
+def transformed_bytes(m, channels, tiles, block):
+    """The size of v for ``tiles`` tiles."""
+    return 4 * ((tiles + block - 1) // block) * (m + 2) ** 2 * apart(block * apart(channels))

@@ -1,0 +1,172 @@
+"""Winograd convolution F(m x m, 3 x 3): where it applies, what it costs, and how it is emitted.
+
+(m + 2)^2 multiply-adds a tile take the place of 9 m^2, at the price of transforming images and weights:
+A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from .base import Cost
+
+if TYPE_CHECKING:
+    from ..plan.lower import Buffer, Target
+    from .conv_candidates import Correlation, Reads
+
+__all__ = ["applies", "emit", "pays"]
+
+SIZES = (2, 4)  # m
+
+# What a layer is assumed to run on, so that the choice does not depend on the batch.
+IMAGES = {"latency": 1, "throughput": 16}
+
+# Costs in multiply-adds of a vector, measured on Zen 4 and Zen 5.
+TRANSFORM = {2: 250, 4: 700}  # a vector of channels of a tile, in and out together
+PRODUCT = 8  # to begin and end a tile of a product, a row and point
+LINE_NEAR, LINE_FAR = 4, 11  # a cache line of weights, from a cache or from memory
+PACK_NEAR, PACK_FAR = 7, 24  # to make one
+FAR = 2**24  # bytes
+THIN = 32  # channels; below, direct convolution reaches 0.8 of the peak, else 0.95
+WORTH = 2**21  # flops of an image; below, nothing is to be gained
+
+# How tiles of the image are grouped; no bits depend on it.
+BLOCK_TILES = 12  # about, of a block that one thread takes from pixels to pixels
+BLOCK_BYTES = 5 * 2**17  # most, so that it stays in the second-level cache
+BLOCKS = 16  # at least, or else it is done in two steps
+STEP_TILES = 64  # most, of a block of the second step
+STEP_ITEMS = 32  # wanted there
+STEP_BYTES = 2**23  # of transformed images that pass from one step to the other
+DEEP = 128  # channels, where panels are narrow: there are enough of them, and images are small
+
+
+def applies(c: Correlation, target: Target) -> bool:
+    """Whether the window is 3x3 with stride, dilation and groups 1."""
+    return (
+        c.groups == 1
+        and c.rows.window == c.columns.window == 3
+        and all(a.in_step == 1 and a.evenly and a.evenly[1] == 1 for a in (c.rows, c.columns))
+    )
+
+
+def pays(m: int, c: Correlation, target: Target) -> bool:
+    """Whether tiles of m x m cost less than the other size and than direct convolution.
+
+    It depends on the layer and on ``target.purpose``, not on the batch: a sample has the same result in
+    any.
+    """
+    if not applies(c, target):
+        return False
+    images, vector = IMAGES[target.purpose], target.kernels.pack.VECTOR
+    direct = images * c.vectors(vector) / (0.8 if c.depth <= THIN else 0.95)
+    costs = {size: _cost(size, c, images, vector, target.purpose) for size in SIZES}
+    return c.flops >= WORTH and costs[m] < direct and costs[m] == min(costs.values())
+
+
+def _tiles(m: int, c: Correlation) -> int:
+    """Of an image."""
+    return math.ceil(c.rows.out_size / m) * math.ceil(c.columns.out_size / m)
+
+
+def _cost(m: int, c: Correlation, images: int, vector: int, purpose: str) -> float:
+    tiles, points = images * _tiles(m, c), (m + 2) ** 2
+    into, out = math.ceil(c.depth / vector), math.ceil(c.filters / vector)
+    lines = points * c.depth * math.ceil(c.filters / 16)
+    far = 64 * lines > FAR
+    products = points * tiles * (c.depth + PRODUCT) * out
+    read = lines * math.ceil(tiles / STEP_TILES) * (LINE_FAR if far else LINE_NEAR)
+    # weights that do not change are packed once
+    packed = lines * (PACK_FAR if far else PACK_NEAR) * (c.transposed or purpose == "throughput")
+    return max(products, read) + packed + TRANSFORM[m] * tiles * (into + out) / 2
+
+
+class _Work(NamedTuple):
+    """A correlation in tiles of m x m, and the kernels for it."""
+
+    m: int
+    c: Correlation
+    target: Target
+    nv: int
+
+    @property
+    def tiles(self) -> int:
+        return self.c.images * _tiles(self.m, self.c)
+
+    @property
+    def panels(self) -> int:
+        return math.ceil(self.c.filters / (self.nv * self.target.kernels.pack.VECTOR))
+
+    @property
+    def panel_bytes(self) -> int:
+        pack = self.target.kernels.pack_winograd
+        return pack.panel_bytes(self.m, self.c.depth, self.c.filters, self.nv)
+
+    def transformed_bytes(self, tiles: int, block: int) -> int:
+        kernel = self.target.kernels.conv_winograd
+        return kernel.transformed_bytes(self.m, self.c.depth, tiles, block)
+
+    def kernel(self, name: str, first: int, last: int, block: int, **form: object) -> tuple:
+        """One of `conv_winograd`, for some of the tiles."""
+        c = self.c
+        make = getattr(self.target.kernels.conv_winograd, name)
+        shapes = (c.images, *c.x_shape), (c.images, *c.y_shape)
+        origin = c.rows.evenly[0], c.columns.evenly[0]
+        tiles = first, last
+        return make(
+            self.m,
+            *shapes,
+            (c.x_step, c.y_step),
+            origin,
+            tiles=tiles,
+            block=block,
+            nv=self.nv,
+            **form,
+        )
+
+
+def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+    """Emit blocks that go from pixels to pixels, or two steps where those are few or large."""
+    pack = target.kernels.pack
+    nv = pack.panel_vectors(c.filters, widest=2 if c.depth >= DEEP else 4)
+    work = _Work(m, c, target, nv)
+    packed = _pack(work, reads.w)
+    block = pack.tile_height(nv) * max(1, BLOCK_TILES // pack.tile_height(nv))
+    fits = work.transformed_bytes(block, block) <= BLOCK_BYTES
+    if fits and work.tiles > block * (BLOCKS - 1):
+        kernel = work.kernel("convolve", 0, work.tiles, block, activation=c.activation)
+        reads.emit(target, kernel, packed, y)
+        return
+    most = max(STEP_BYTES // work.transformed_bytes(1, 1), 1)
+    for first in range(0, work.tiles, most):
+        _emit_two_steps(work, reads, packed, y, first, min(first + most, work.tiles))
+
+
+def _emit_two_steps(
+    work: _Work, reads: Reads, packed: Buffer, y: Buffer, first: int, last: int
+) -> None:
+    c, tiles = work.c, last - first
+    wanted = STEP_ITEMS if work.panel_bytes <= FAR else 1
+    blocks = math.ceil(tiles / STEP_TILES)
+    while blocks * work.panels < wanted and tiles // blocks >= 16:
+        blocks *= 2
+    block = math.ceil(tiles / blocks)
+    v = work.target.temporary(work.transformed_bytes(tiles, block))
+    kernel = work.kernel("transform", first, last, block)
+    moved = 4 * c.images * math.prod(c.x_shape) * tiles // work.tiles + v.nbytes
+    work.target.emit(kernel, [reads.x], [v], cost=Cost(0, moved))
+    panels_first = v.nbytes * work.panels < work.panel_bytes * blocks
+    form = {"panels_first": panels_first, "activation": c.activation}
+    kernel = work.kernel("multiply", first, last, block, **form)
+    flops = 2 * (work.m + 2) ** 2 * tiles * c.depth * c.filters
+    cost = Cost(flops, v.nbytes + work.panel_bytes)
+    reads._replace(x=v).emit(work.target, kernel, packed, y, cost)
+
+
+def _pack(work: _Work, w: Buffer) -> Buffer:
+    """Emit the transform of the weights; it depends on no size of an image, so plans share it."""
+    c, pack = work.c, work.target.kernels.pack_winograd
+    packed = work.target.temporary(work.panel_bytes)
+    step = (pack.columns if c.transposed else pack.rows)(work.m, c.depth, c.filters, work.nv)
+    work.target.emit(step, [w], [packed], cost=Cost(0, packed.nbytes + w.nbytes))
+    return packed
