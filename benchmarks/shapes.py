@@ -59,14 +59,20 @@ CONVOLUTIONS = [
     Convolution(1024, 256, 14, kernel=1, prototype=(1.07, 1.04)),
     Convolution(512, 2048, 7, kernel=1, prototype=(1.06, 1.02)),
     Convolution(128, 128, 56, stride=2, prototype=(1.06, 1.02)),
+    Convolution(64, 64, 224),
+    Convolution(256, 256, 56),
+    # ResNet-20's, for `--batches 128`
+    Convolution(16, 16, 32),
+    Convolution(32, 32, 16),
+    Convolution(64, 64, 8),
 ]
-BATCHES = (1, 8)
+BATCHES = (1, 8)  # unless others are asked for
 GEMM = 1024  # rows, columns and depth
 
 
 def required(shape: Convolution, op: str, batch: int) -> float | None:
     """The share of the FMA peak that ``op`` is to reach on ``shape``, None where none is set."""
     if op == "forward":
-        prototype = shape.prototype[BATCHES.index(batch)] if shape.prototype else 0.0
-        return max(0.90, 0.95 * prototype)
+        prototypes = dict(zip(BATCHES, shape.prototype or (), strict=False))
+        return max(0.90, 0.95 * prototypes.get(batch, 0.0))
     return 0.85 if shape.kernel == 3 and shape.stride == 1 else None

@@ -129,7 +129,9 @@ class Convolution:
         return case(op, self.y, self.w, *([None, self.x] if residual else []))
 
     def backward_weight(self, accumulate: bool) -> Case:
-        op = Conv2DBackwardWeight(self.window, self.groups, self.w, accumulate)
+        op = Conv2DBackwardWeight(
+            self.window, self.groups, self.w, accumulate, algorithm=self.algorithm
+        )
         return case(op, self.x, self.y, *([self.w] if accumulate else []))
 
 
@@ -237,6 +239,8 @@ WINOGRAD = winograd(
     C((5, 3, 3, 64), 64, window(3, 1, "same")),
     C((5, 27, 26, 4), 6, window(3, 1, "same")),
     C((1, 7, 7, 520), 72, window(3, 1, "same")),
+    # chunks of a sum over tiles, each of several blocks
+    C((3, 40, 41, 33), 40, window(3, 1, ((2, 1), (0, 3)))),
 )
 DEPTHWISE = [c for c in CONVOLUTIONS if c.groups == c.x[3]]
 
@@ -377,6 +381,7 @@ CASES = [
     *(c.backward_data() for c in [*CONVOLUTIONS, *WINOGRAD]),
     *(c.backward_data(residual=True) for c in [*CONVOLUTIONS, *WINOGRAD[2::5]] if c.groups == 1),
     *(c.backward_weight(i % 3 == 0) for i, c in enumerate(CONVOLUTIONS)),
+    *(c.backward_weight(i % 3 == 0) for i, c in enumerate(WINOGRAD)),
     *(
         case(Dense(activation), (n, i), (i, u), (u,) if bias else None)
         for k, (n, i, u) in enumerate(DENSE)

@@ -11,7 +11,7 @@ from cases import CASES
 
 
 def exact(case) -> bool:
-    """Whether it says of every element where NaN goes: not of Winograd's tiles (test_winograd.py)."""
+    """Whether it says of every element where NaN goes: not of Winograd's tiles (test_winograd*.py)."""
     arrays = case.arrays()
     known = case.op.name in oracle.ORACLE and 0 not in np.shape(arrays[0])
     return known and not any(

@@ -87,8 +87,7 @@ def conv2d_backward_weight(
     shape = to_axes(w_shape, "w_shape", 4)
     window = _window(shape, strides, padding, dilation_rate)
     (groups,) = to_axes(groups, "groups", 1)
-    conv.check_algorithm(algorithm)  # there is one so far
-    op = weight_gradient.Conv2DBackwardWeight(window, groups, shape)
+    op = weight_gradient.Conv2DBackwardWeight(window, groups, shape, algorithm=algorithm)
     return compute(op, x, dy)
 
 

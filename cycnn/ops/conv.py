@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..graph.ir import Graph, Node, Value
     from ..plan.lower import Target
 
-__all__ = ["ALGORITHMS", "Conv2D", "Conv2DBackwardData", "check_algorithm"]
+__all__ = ["ALGORITHMS", "Conv2D", "Conv2DBackwardData", "check_algorithm", "check_applies"]
 
 ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
 
@@ -38,7 +38,8 @@ def check_algorithm(algorithm: str) -> None:
         )
 
 
-def _check_applies(op: str, algorithm: str, window: Window, groups: int) -> None:
+def check_applies(op: str, algorithm: str, window: Window, groups: int) -> None:
+    """Raise `ArgumentError` unless ``algorithm`` can compute such a convolution or its gradient."""
     check_algorithm(algorithm)
     dense = window.strides == window.dilation == (1, 1) and groups == 1
     if algorithm.startswith("winograd") and not (dense and window.kernel == (3, 3)):
@@ -119,7 +120,7 @@ class Conv2D(Op):
     def infer(self, x: Spec, w: Spec, b: Spec | None = None, residual: Spec | None = None) -> Spec:
         require_rank("Conv2D", "x", x, 4, "(N, H, W, C)")
         activation_code(self.activation)
-        _check_applies("Conv2D", self.algorithm, self.window, self.groups)
+        check_applies("Conv2D", self.algorithm, self.window, self.groups)
         _check_filters("Conv2D", w, self.window, self.groups, x.shape[3])
         if b is not None and b.shape != w.shape[3:]:
             raise ShapeError(
@@ -143,7 +144,13 @@ class Conv2D(Op):
             graph.add(
                 Conv2DBackwardData(self.window, self.groups, x.spec.shape, self.algorithm), dy, w
             ),
-            graph.add(Conv2DBackwardWeight(self.window, self.groups, w.spec.shape), x, dy),
+            graph.add(
+                Conv2DBackwardWeight(
+                    self.window, self.groups, w.spec.shape, algorithm=self.algorithm
+                ),
+                x,
+                dy,
+            ),
             None if b is None else graph.add(BiasGradient(), dy),
             *(dy for _ in residual),
         ]
@@ -215,7 +222,7 @@ class Conv2DBackwardData(Op):
 
     def infer(self, dy: Spec, w: Spec, absent: None = None, residual: Spec | None = None) -> Spec:
         require_rank("Conv2DBackwardData", "dy", dy, 4, "(N, P, Q, K)")
-        _check_applies("Conv2DBackwardData", self.algorithm, self.window, self.groups)
+        check_applies("Conv2DBackwardData", self.algorithm, self.window, self.groups)
         _check_filters("Conv2DBackwardData", w, self.window, self.groups, self.x_shape[3])
         y_shape = (self.x_shape[0], *self.window.output(self.x_shape[1:3]), w.shape[3])
         if dy.shape != y_shape:

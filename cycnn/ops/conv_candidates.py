@@ -177,7 +177,7 @@ class Candidate(NamedTuple):
 def lower_correlation(
     c: Correlation, target: Target, reads: Reads, y: Buffer, algorithm: str = "auto"
 ) -> None:
-    """Emit the first candidate that suits."""
+    """Emit the first candidate that suits, and pays or is of the family that ``algorithm`` names."""
     algorithm = "direct" if target.exact else algorithm
     for candidate in CANDIDATES:
         asked = algorithm == candidate.family

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import ShapeError
 from ..geometry import Window
 from .base import Cost, Op, Spec, require_rank
+from .conv import check_applies
+from .weight_gradient_candidates import Problem, emit_chunks, lower_gradient
 
 if TYPE_CHECKING:
     from ..graph.ir import Node
     from ..plan.lower import Target
 
 __all__ = ["BiasGradient", "Conv2DBackwardWeight", "DenseBackwardWeight"]
+
+BIAS_CHUNK_BYTES = 128 * 1024
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,20 @@ class Conv2DBackwardWeight(WeightGradient):
     """Gradient of a convolution's weights, summed over every position of each depth slice.
 
     ``dw[r, s, c, k] = sum over n, p, q of x[n, p*sh + r*dh - ph, q*sw + s*dw - pw, c] * dy[n, p, q, k]``
+
+    ``algorithm`` is that of `Conv2D`.
     """
 
     window: Window
     groups: int
     w_shape: tuple[int, ...]
     accumulate: bool = False
+    algorithm: str = "auto"
 
     def infer(self, x: Spec, dy: Spec, *into: Spec) -> Spec:
         require_rank(self.name, "x", x, 4, "(N, H, W, C)")
         require_rank(self.name, "dy", dy, 4, "(N, P, Q, K)")
+        check_applies(self.name, self.algorithm, self.window, self.groups)
         channels, filters = self.w_shape[2] * self.groups, self.w_shape[3]
         if self.groups < 1 or filters % self.groups or self.w_shape[:2] != self.window.kernel:
             raise ShapeError(
@@ -98,7 +104,7 @@ class Conv2DBackwardWeight(WeightGradient):
         problem = Problem(
             x, dy, window.kernel, strides, window.dilation, (above, left), self.groups
         )
-        emit_gradient(node, target, problem, self.accumulate)
+        lower_gradient(node, target, problem, self.accumulate, self.algorithm)
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ class DenseBackwardWeight(WeightGradient):
     def lower(self, node: Node, target: Target) -> None:
         (n, i), (_, o) = (v.spec.shape for v in node.inputs[:2])
         problem = Problem((1, 1, n, i), (1, 1, n, o), (1, 1), (1, 1), (1, 1), (0, 0), 1)
-        emit_gradient(node, target, problem, self.accumulate)
+        lower_gradient(node, target, problem, self.accumulate)
 
 
 @dataclass(frozen=True)
@@ -158,129 +164,8 @@ class BiasGradient(WeightGradient):
         emit_chunks(node, target, sums, chunks * columns // k, self.accumulate)
 
 
-# ---- how the work is split ----------------------------------------------------------------------
-
-BIAS_CHUNK_BYTES = 128 * 1024
-CACHE_BYTES = 256 * 1024  # of a core's second-level cache: for a block, the next, and sums
-BLOCK = (96, 1024)  # the fewest and most pixels in a block
-FLOPS_PER_BYTE = 10  # arithmetic of a core in the time it takes to read a byte again,
-FLOPS_PER_PARTIAL = 300  # and to write a partial sum, read it and add it
-WORKERS = 64  # cores that are to be kept busy
-FLOPS_PER_WORKER = 500_000  # below this another core is not worth its start
-
-
-class Problem(NamedTuple):
-    """A weight gradient as the kernel sees it; ``pads`` are (above, left)."""
-
-    x: tuple[int, ...]
-    dy: tuple[int, ...]
-    kernel_size: tuple[int, int]
-    strides: tuple[int, int]
-    dilation: tuple[int, int]
-    pads: tuple[int, int]
-    groups: int
-
-    @property
-    def folded(self) -> bool:
-        """Whether a whole row of the filter is taken for the channels of one tap."""
-        narrow = self.x[3] <= 12 and self.kernel_size[1] > 1
-        return narrow and self.groups == 1 and self.dilation[1] == 1
-
-
-class Split(NamedTuple):
-    """Into how many parts pixels, filter rows, channel tiles and panels go; pixels in a block."""
-
-    chunks: int
-    row_blocks: int
-    channel_blocks: int
-    panel_blocks: int
-    block: int
-
-
 def whole_vectors(k: int, rows: int, vector: int, wide: int) -> int:
     """A multiple of ``k`` that is whole vectors, and wide, if there are rows enough to read so."""
     together = vector // math.gcd(k, vector)
     together *= max(1, wide // (k * together))
     return k * together if together * 8 <= rows else k
-
-
-def _halvings(n: int) -> list[int]:
-    return sorted({-(-n // 2**i) for i in range(n.bit_length() + 1)} - {0})
-
-
-@lru_cache(maxsize=256)
-def split(problem: Problem, tile: tuple[int, int]) -> Split:
-    """The split of least estimated time, over all its powers of two.
-
-    Time is arithmetic, on one core and as evenly as the items fall on many, plus memory traffic: x
-    and dy once for every part that reads them, partial sums written, read and added. It depends on
-    shapes and the tier's tile alone, as the bits of the result do.
-    """
-    c, k, groups = problem.x[3], problem.dy[3], problem.groups
-    pixels, (r, s) = math.prod(problem.dy[:3]), problem.kernel_size
-    channels = c * s if problem.folded else c // groups
-    weights = r * s * c // groups * k
-    flops = 2 * pixels * weights
-    workers = max(1, min(WORKERS, flops // FLOPS_PER_WORKER))
-    x_pixels = math.prod(problem.x[:3])
-    best, least = None, math.inf
-    for chunks, rows, cs, ks in product(
-        [2**i for i in range(11) if i == 0 or 2**i * 256 <= pixels],
-        {1, r},
-        _halvings(-(-channels // tile[0])),
-        _halvings(-(-k // groups // tile[1])),
-    ):
-        items = chunks * rows * cs * ks * groups
-        part = 4 * weights / (groups * rows * cs * ks)
-        pixel = 4 * (c * x_pixels / max(pixels, 1) / cs + k / ks) / groups
-        block = int(min(BLOCK[1], max(BLOCK[0], CACHE_BYTES / pixel)))
-        blocks = -(-pixels // chunks // block)
-        traffic = 4 * (x_pixels * c * ks + pixels * k * cs) * rows
-        if part > CACHE_BYTES:
-            traffic += 8 * weights * (blocks - 1) * chunks
-        uneven = -(-items // workers) * workers / items
-        time = flops * (1 + uneven) / 2 + FLOPS_PER_BYTE * traffic
-        time += FLOPS_PER_PARTIAL * weights * chunks * (chunks > 1)
-        if time < least:
-            best, least = Split(chunks, rows, cs, ks, block), time
-    return best
-
-
-def emit_gradient(node: Node, target: Target, problem: Problem, accumulate: bool) -> None:
-    """The kernel, and where it works in chunks, the one that combines them."""
-    kernels = target.kernels
-    parts = split(problem, kernels.conv_weight.TILE)
-    single = parts.chunks == 1
-    if accumulate:
-        target.alias(node.output, of=node.inputs[-1])
-    dw = target.read(node.output)
-    out = dw if single else target.temporary(parts.chunks * dw.nbytes)
-    kernel = kernels.conv_weight.gradient(
-        problem.x,
-        problem.dy,
-        problem.kernel_size,
-        problem.strides,
-        problem.dilation,
-        problem.pads,
-        problem.groups,
-        folded=problem.folded,
-        accumulate=accumulate and single,
-        **parts._asdict(),
-    )
-    reads = target.reads(node)
-    target.emit(kernel, reads if single else reads[:2], [out])
-    if not single:
-        emit_chunks(node, target, out, parts.chunks, accumulate)
-
-
-def emit_chunks(node: Node, target: Target, sums: object, chunks: int, accumulate: bool) -> None:
-    """The kernel that adds ``chunks`` partial sums up, or adds their sum to ``into``."""
-    if accumulate:
-        target.alias(node.output, of=node.inputs[-1])
-    size = node.output.spec.size
-    target.emit(
-        target.kernels.reduce.chunks(size, chunks, accumulate),
-        [sums],
-        [target.read(node.output)],
-        cost=Cost(chunks * size, 4 * (chunks + 1) * size),
-    )

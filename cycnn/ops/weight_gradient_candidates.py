@@ -1,0 +1,304 @@
+"""How a gradient of weights is computed, and how that is cut into items: one entry per algorithm.
+
+Every algorithm estimates its time from shapes and the tier's tiles alone, since the bits of the result
+depend on what is chosen. Time counts in floating-point operations at the speed of one core's multiply-adds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+from .base import Cost
+
+if TYPE_CHECKING:
+    from ..graph.ir import Node
+    from ..kernels.dispatch import Kernels
+    from ..plan.lower import Target
+
+__all__ = ["CANDIDATES", "Problem", "emit_chunks", "lower_gradient"]
+
+CACHE_BYTES = 256 * 1024  # of a core's second-level cache: for a block, the next, and sums
+BLOCK = (96, 1024)  # the fewest and most pixels in a block
+FLOPS_PER_BYTE = 10  # arithmetic of a core in the time it takes to read a byte again,
+FLOPS_PER_PARTIAL = 300  # and to write a partial sum, read it and add it
+WORKERS = 64  # cores that are to be kept busy
+FLOPS_PER_WORKER = 500_000  # below this another core is not worth its start
+
+
+class Problem(NamedTuple):
+    """A weight gradient as the kernels see it; ``pads`` are (above, left)."""
+
+    x: tuple[int, ...]
+    dy: tuple[int, ...]
+    kernel_size: tuple[int, int]
+    strides: tuple[int, int]
+    dilation: tuple[int, int]
+    pads: tuple[int, int]
+    groups: int
+
+    @property
+    def folded(self) -> bool:
+        """Whether a whole row of the filter is taken for the channels of one tap."""
+        narrow = self.x[3] <= 12 and self.kernel_size[1] > 1
+        return narrow and self.groups == 1 and self.dilation[1] == 1
+
+    @property
+    def weights(self) -> int:
+        return math.prod(self.kernel_size) * self.x[3] // self.groups * self.dy[3]
+
+    def seen(self, axis: int) -> int:
+        """How many pairs of an output position and a tap along an axis fall inside the image."""
+        size, positions = self.x[1 + axis], self.dy[1 + axis]
+        stride, before = self.strides[axis], self.pads[axis]
+        pairs = 0
+        for tap in range(self.kernel_size[axis]):
+            offset = tap * self.dilation[axis] - before
+            first = max(0, math.ceil(-offset / stride))
+            pairs += max(0, min(positions, math.ceil((size - offset) / stride)) - first)
+        return pairs
+
+
+class Split(NamedTuple):
+    """Into how many parts pixels, filter rows, channel tiles and panels go; pixels in a block."""
+
+    chunks: int
+    row_blocks: int
+    channel_blocks: int
+    panel_blocks: int
+    block: int
+
+
+class WinogradSplit(NamedTuple):
+    """Into how many parts tiles, vectors of channels and panels go; tiles in a block."""
+
+    chunks: int
+    channel_blocks: int
+    panel_blocks: int
+    block: int
+
+
+Timed = tuple[float, "Split | WinogradSplit"]
+
+
+class Candidate(NamedTuple):
+    """An algorithm: its family (what users ask for), where it applies, its best split and the time
+    that takes, and its kernel."""
+
+    family: str
+    suits: Callable[[Problem], bool]
+    split: Callable[[Problem, Kernels], Timed]
+    kernel: Callable[..., tuple]
+
+
+def lower_gradient(
+    node: Node, target: Target, problem: Problem, accumulate: bool, algorithm: str = "auto"
+) -> None:
+    """Emit the fastest candidate that suits, of the family that ``algorithm`` names or of all."""
+    algorithm = "direct" if target.exact else algorithm
+    timed = [
+        (*candidate.split(problem, target.kernels), candidate)
+        for candidate in CANDIDATES
+        if algorithm in ("auto", candidate.family) and candidate.suits(problem)
+    ]
+    _, parts, candidate = min(timed, key=lambda t: t[0])
+    _emit(node, target, problem, parts, candidate, accumulate)
+
+
+def _emit(
+    node: Node,
+    target: Target,
+    problem: Problem,
+    parts: Split | WinogradSplit,
+    candidate: Candidate,
+    accumulate: bool,
+) -> None:
+    """The kernel, and where it works in chunks, the one that combines them."""
+    single = parts.chunks == 1
+    if accumulate:
+        target.alias(node.output, of=node.inputs[-1])
+    dw = target.read(node.output)
+    out = dw if single else target.temporary(parts.chunks * dw.nbytes)
+    kernel = candidate.kernel(
+        target.kernels, problem, accumulate=accumulate and single, **parts._asdict()
+    )
+    reads = target.reads(node)
+    target.emit(kernel, reads if single else reads[:2], [out])
+    if not single:
+        emit_chunks(node, target, out, parts.chunks, accumulate)
+
+
+def emit_chunks(node: Node, target: Target, sums: object, chunks: int, accumulate: bool) -> None:
+    """The kernel that adds ``chunks`` partial sums up, or adds their sum to ``into``."""
+    if accumulate:
+        target.alias(node.output, of=node.inputs[-1])
+    size = node.output.spec.size
+    target.emit(
+        target.kernels.reduce.chunks(size, chunks, accumulate),
+        [sums],
+        [target.read(node.output)],
+        cost=Cost(chunks * size, 4 * (chunks + 1) * size),
+    )
+
+
+def _halvings(n: int) -> list[int]:
+    return sorted({-(-n // 2**i) for i in range(n.bit_length() + 1)} - {0})
+
+
+def _chunkings(size: int, least: int) -> list[int]:
+    """Powers of two, up to 1024, that leave ``least`` to a chunk."""
+    return [2**i for i in range(11) if i == 0 or 2**i * least <= size]
+
+
+def _uneven(items: int, workers: float) -> float:
+    """How much longer so many workers take than if the items were evenly theirs."""
+    workers = max(1, min(WORKERS, workers))
+    return -(-items // workers) * workers / items
+
+
+def _partial_sums(problem: Problem, chunks: int, flops: int) -> int:
+    """The time that goes to writing them, reading them and adding them up."""
+    return flops * problem.weights * chunks * (chunks > 1)
+
+
+# ---- outer products of pixels -------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def split(problem: Problem, tile: tuple[int, int]) -> tuple[float, Split]:
+    """The split of least estimated time, over all its powers of two, and that time.
+
+    That is arithmetic, on one core and as evenly as the items fall on many, and memory traffic: x and
+    dy once for every part that reads them, partial sums.
+    """
+    c, k, groups = problem.x[3], problem.dy[3], problem.groups
+    pixels, (r, s) = math.prod(problem.dy[:3]), problem.kernel_size
+    channels = c * s if problem.folded else c // groups
+    weights, vector = problem.weights, tile[1] // 2
+    lanes = groups * vector * math.ceil(k / groups / vector)
+    flops = 2 * problem.x[0] * problem.seen(0) * problem.seen(1) * c // groups * lanes
+    x_pixels = math.prod(problem.x[:3])
+    best, least = None, math.inf
+    for chunks, rows, cs, ks in product(
+        _chunkings(pixels, 256),
+        {1, r},
+        _halvings(-(-channels // tile[0])),
+        _halvings(-(-k // groups // tile[1])),
+    ):
+        items = chunks * rows * cs * ks * groups
+        part = 4 * weights / (groups * rows * cs * ks)
+        pixel = 4 * (c * x_pixels / max(pixels, 1) / cs + k / ks) / groups
+        block = int(min(BLOCK[1], max(BLOCK[0], CACHE_BYTES / pixel)))
+        blocks = -(-pixels // chunks // block)
+        traffic = 4 * (x_pixels * c * ks + pixels * k * cs) * rows
+        if part > CACHE_BYTES:
+            traffic += 8 * weights * (blocks - 1) * chunks
+        time = flops * (1 + _uneven(items, flops // FLOPS_PER_WORKER)) / 2
+        time += FLOPS_PER_BYTE * traffic + _partial_sums(problem, chunks, FLOPS_PER_PARTIAL)
+        if time < least:
+            best, least = Split(chunks, rows, cs, ks, block), time
+    return least, best
+
+
+def _direct_kernel(kernels: Kernels, problem: Problem, accumulate: bool, **parts: int) -> tuple:
+    return kernels.conv_weight.gradient(
+        problem.x,
+        problem.dy,
+        problem.kernel_size,
+        problem.strides,
+        problem.dilation,
+        problem.pads,
+        problem.groups,
+        folded=problem.folded,
+        accumulate=accumulate,
+        **parts,
+    )
+
+
+# ---- Winograd's products of tiles ---------------------------------------------------------------
+
+WINOGRAD_FLOPS_PER_WORKER = 8_000_000
+WINOGRAD_FLOPS_PER_PARTIAL = 100
+SHALLOW = 8  # channels of x: fewer do not fill the pipeline
+TILES = (32, 128)  # the fewest and most tiles in a block
+SCRATCH_BYTES = 4 * 2**20  # of a block's transformed tiles, about
+NEAR_BYTES = 2**20  # of x and dy together that are found in cache
+# multiply-adds in the time it takes to transform a vector: of a tile of x, of a tile of dy, and to
+# store the products of a channel of x with a vector of dy, and transform them to weights
+TRANSFORMS = {2: (100, 80, 90), 4: (250, 200, 200)}
+
+
+def _is_winograd(problem: Problem) -> bool:
+    taps = (problem.kernel_size, problem.strides, problem.dilation)
+    return taps == ((3, 3), (1, 1), (1, 1)) and problem.groups == 1
+
+
+@lru_cache(maxsize=256)
+def winograd_split(problem: Problem, m: int, tile: tuple[int, int]) -> tuple[float, WinogradSplit]:
+    """The split of least estimated time, over powers of two, and that time.
+
+    A part transforms all that it reads itself, x as often as there are parts of dy and the reverse,
+    so that one core counts for more than an even share for many.
+    """
+    (n, p, q, k), c = problem.dy, problem.x[3]
+    vector, width = tile
+    tiles, points = n * math.ceil(p / m) * math.ceil(q / m), (m + 2) ** 2
+    cv, kv = math.ceil(c / vector), math.ceil(k / vector)
+    of_x, of_dy, back = TRANSFORMS[m]
+    best, least = None, math.inf
+    for chunks, cs, ks in product(
+        _chunkings(tiles, TILES[0]), _halvings(cv), _halvings(math.ceil(k / width))
+    ):
+        channels = vector * math.ceil(cv / cs) + width * math.ceil(k / width / ks)
+        block = int(min(TILES[1], max(TILES[0], SCRATCH_BYTES / (4 * points * channels))))
+        blocks = chunks * math.ceil(tiles / chunks / block)
+        vectors = points * tiles * max(c, SHALLOW) * kv + tiles * (of_x * cv * ks + of_dy * kv * cs)
+        vectors += back * blocks * c * kv
+        traffic = 4 * (math.prod(problem.x) * ks + math.prod(problem.dy) * cs)
+        flops = 2 * vector * vectors
+        time = flops * (7 + _uneven(chunks * cs * ks, flops // WINOGRAD_FLOPS_PER_WORKER)) / 8
+        time += FLOPS_PER_BYTE * traffic + _partial_sums(
+            problem, chunks, WINOGRAD_FLOPS_PER_PARTIAL
+        )
+        if time < least:
+            best, least = WinogradSplit(chunks, cs, ks, block), time
+    return least, best
+
+
+def _winograd_kernel(
+    m: int, kernels: Kernels, problem: Problem, accumulate: bool, **parts: int
+) -> tuple:
+    nbytes = 4 * (math.prod(problem.x) + math.prod(problem.dy))
+    return kernels.conv_weight_winograd.gradient(
+        problem.x,
+        problem.dy,
+        problem.pads,
+        m,
+        distant=nbytes > NEAR_BYTES,
+        accumulate=accumulate,
+        **parts,
+    )
+
+
+def _winograd(m: int) -> Candidate:
+    return Candidate(
+        f"winograd{m}",
+        _is_winograd,
+        lambda problem, kernels: winograd_split(problem, m, kernels.conv_weight_winograd.TILE),
+        partial(_winograd_kernel, m),
+    )
+
+
+CANDIDATES = (
+    Candidate(
+        "direct",
+        lambda problem: True,
+        lambda problem, kernels: split(problem, kernels.conv_weight.TILE),
+        _direct_kernel,
+    ),
+    _winograd(2),
+    _winograd(4),
+)
