@@ -161,6 +161,11 @@ def weight_gradient(forward, shape):
     return function
 
 
+def conv2d_backward_data(op, dy, w, absent=None, residual=None):
+    dx = at(conv2d, lambda op, dy, w: op.x_shape)(op, dy, w)
+    return dx if residual is None else dx + residual
+
+
 def of_input(forward):
     return lambda op, x, dy: gradient(forward, op, [x], 0, dy)
 
@@ -236,7 +241,7 @@ BACKWARD = {
     "AveragePool2DBackward": at(average_pool, lambda op, dy: op.x_shape),
     "BatchNormBackward": batch_norm_backward,
     "BiasGradient": bias_gradient,
-    "Conv2DBackwardData": at(conv2d, lambda op, dy, w: op.x_shape),
+    "Conv2DBackwardData": conv2d_backward_data,
     "Conv2DBackwardWeight": weight_gradient(conv2d, lambda op, x, dy: op.w_shape),
     "Crop2D": crop,
     "DenseBackwardData": at(dense, lambda op, dy, w: (dy.shape[0], w.shape[0])),

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+import cycnn
 from cycnn import optimizers, zoo
 
 try:
@@ -68,12 +69,16 @@ def test_outputs(pair):
     np.testing.assert_allclose(model.predict(x), expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_loss_and_gradients(pair):
+@pytest.mark.parametrize(("exact", "bound"), [(True, 1e-3), (False, 5e-2)])
+def test_loss_and_gradients(pair, exact, bound):
+    """Transforms round more, and 120 layers of kinks and norms of few values enlarge that."""
     model, twin = pair
     model.compile(optimizers.SGD(0.0))
     x, y, image = batch(model, twin)
     step = model.trainer.step
-    loss, _ = step.accumulate([x], y.astype(np.int32), scale=1 / len(y), seed=0, threads=2)
+    with cycnn.exact(exact):
+        loss, _ = step.accumulate([x], y.astype(np.int32), scale=1 / len(y), seed=0, threads=2)
+    twin.network.zero_grad()
     expected = F.cross_entropy(twin.network.train()(image), torch.tensor(y))
     expected.backward()
     assert abs(loss - expected.item()) < 1e-4 * abs(expected.item())
@@ -81,4 +86,4 @@ def test_loss_and_gradients(pair):
     largest = max(np.linalg.norm(expected) for _, expected in gradients)
     for found, expected in gradients:
         error = np.linalg.norm(found - expected)
-        assert error < 1e-3 * np.linalg.norm(expected) + 1e-6 * largest  # 0 where a norm follows
+        assert error < bound * np.linalg.norm(expected) + 1e-6 * largest  # 0 where a norm follows
