@@ -22,12 +22,10 @@ its sum to ``out[z]`` and `reduce.chunks` adds them up in order, so the bits dep
 
 from libc.string cimport memcpy, memset
 
+from .ahead cimport Ahead, fetch, lines
 from .isa cimport MR2, VL, vload, vload_part, vstore
-from .outer cimport LINE, NR, TALL, Attributes, Block, View, walk
+from .outer cimport NR, TALL, Attributes, Block, View, walk
 from .step cimport Step, kernel
-
-cdef extern from *:
-    void __builtin_prefetch(const void*, int, int) noexcept nogil
 
 cdef enum:
     VIEWS = 8           # taps of a row of the filter that go to the tile together
@@ -40,13 +38,6 @@ TILE = (MR2, NR)
 cdef struct Part:
     # what an item does: a part of group g's dw, summed over ``size`` pixels from ``begin``
     Py_ssize_t g, z, row, channel, panel, begin, size, blocks
-
-cdef struct Ahead:
-    # what the next block will read of a tensor and is not on its way yet: ``rows`` of ``width``
-    # floats, ``stride`` apart, the first only from float ``at``
-    const float* row
-    Py_ssize_t rows, width, stride, at
-
 
 cdef void tiles_of_two(Py_ssize_t channels, const Attributes* a, const Block* b, const View* v,
                        Py_ssize_t views) noexcept nogil:
@@ -221,23 +212,6 @@ cdef void copy_rows(const Attributes* a, Block* block, const float* x, float* to
         memcpy(to + left, x + i * a.w * a.c, 4 * size)
         memset(to + left + size, 0, 4 * (row - left - size))
         to += row
-
-
-cdef void fetch(Ahead* ahead, Py_ssize_t lines) noexcept nogil:
-    """Send for the next ``lines`` cache lines, to the second-level cache."""
-    while lines > 0 and ahead.rows > 0:
-        __builtin_prefetch(ahead.row + ahead.at, 0, 2)
-        ahead.at += LINE
-        lines -= 1
-        if ahead.at >= ahead.width:
-            ahead.at = 0
-            ahead.row += ahead.stride
-            ahead.rows -= 1
-
-
-cdef Py_ssize_t lines(const Ahead* ahead) noexcept nogil:
-    """How many lines that is."""
-    return ahead.rows * count(ahead.width, LINE)
 
 
 cdef void look_ahead(const Attributes* a, const Block* next_block, const float* x, const float* dy,

@@ -7,7 +7,6 @@ broadcasts x, loads vectors of dy, and skips the pixels whose tap falls outside 
 from .isa cimport MR1, VL, vadd, vf, vfma, vload, vload_part, vset1, vstore, vstore_part, vzero
 
 cdef enum:
-    LINE = 16                       # floats in a cache line
     NR = 2 * VL
     TALL = MR1 + 2 * (MR1 > 12)     # rows of a tile that is one vector wide
     ROWS = 28                       # of the largest tile
