@@ -136,6 +136,12 @@ class Convolution:
 
 
 C = Convolution
+
+
+def depthwise(x: tuple[int, ...], *arguments: object, **options: object) -> Convolution:
+    return C(x, x[3], window(*arguments, **options), groups=x[3])
+
+
 CONVOLUTIONS = [
     # every channel tail, in and out
     *(C((1, 4, 5, n), 5, window(3)) for n in CHANNELS),
@@ -171,8 +177,8 @@ CONVOLUTIONS = [
     C((1, 6, 6, 8), 16, window(1), groups=4),
     C((1, 6, 6, 130), 128, window(3, 2, "same"), groups=2),
     C((1, 6, 6, 5), 10, window(3, 2, 1, 2), groups=5),
-    *(C((1, 6, 7, n), n, window(3, 1, "same"), groups=n) for n in (1, 2, 3, 7, 8, 16, 17, 33, 65)),
-    C((2, 7, 9, 16), 16, window(3, 2, "same"), groups=16),
+    *(depthwise((1, 6, 7, n), 3, 1, "same") for n in (1, 2, 3, 7, 8, 16, 17, 33, 65)),
+    depthwise((2, 7, 9, 16), 3, 2, "same"),
     C((1, 9, 9, 10), 30, window(5, 1, "same"), groups=10),
     # padding: each side, even windows, more than the window
     C((1, 5, 6, 3), 4, window(3, 1, ((1, 0), (0, 2)))),
@@ -201,7 +207,7 @@ CONVOLUTIONS = [
     # batches, among them the empty one
     C((0, 5, 6, 3), 8, window(3, 1, "same")),
     C((0, 4, 4, 16), 64, window(1)),
-    C((0, 4, 4, 8), 8, window(3), groups=8),
+    depthwise((0, 4, 4, 8), 3),
     C((3, 5, 5, 1), 1, window(3, 1, "same")),
     C((3, 6, 7, 16), 17, window(3, 1, "same")),
     C((3, 9, 9, 2), 65, window(3, 2)),
@@ -212,6 +218,21 @@ CONVOLUTIONS = [
     C((1, 7, 7, 520), 72, window(3, 1, "same")),
     C((1, 40, 45, 3), 64, window(3, 1, "same")),
     C((1, 2, 3, 1100), 40, window(1)),
+    # depthwise: channel tails, widths of strips, windows and strides with and without a tile of their own
+    *(depthwise((1, 9, 8, n), 5, 2, "same") for n in (2, 9, 24, 31, 48)),
+    *(depthwise((1, 3, n, 17), 3, 1, "same") for n in range(1, 18)),
+    *(depthwise((1, 5, n, 9), 5, 1, "same") for n in (1, 4, 9, 14, 15, 21, 29)),
+    *(depthwise((1, n, 10, 20), 7, 1, "same") for n in (1, 2, 6, 7, 15)),
+    *(depthwise((2, 11, 12, 18), k, s, "same") for k in range(1, 8) for s in (1, 2, 3)),
+    *(depthwise((1, n, n, 16), k, s, "same") for n in (1, 2) for k in (3, 7) for s in (1, 2)),
+    *(depthwise((1, 13, 14, 10), 3, s, "same", d) for s in (1, 2, 3) for d in (2, 3, 4)),
+    depthwise((1, 12, 11, 19), (3, 5), (2, 1), "same", (1, 3)),
+    depthwise((2, 9, 14, 8), (4, 2), (1, 3), 0, (2, 2)),
+    depthwise((1, 5, 6, 33), 3, 1, ((4, 2), (0, 5))),
+    depthwise((1, 8, 8, 6), 5, 2, ((0, 3), (4, 1))),
+    depthwise((1, 4, 31, 16), (1, 9), 1, "same"),
+    depthwise((3, 16, 15, 40), 3, 1, 1),
+    depthwise((2, 20, 22, 600), 3, 1, 1),
 ]
 EPILOGUES = [(True, None), (True, "relu"), (False, None), (False, "relu")]
 

@@ -42,6 +42,61 @@ cdef inline const Axis* next_axis(const Axis* axis) noexcept nogil:
     return <const Axis*> (<const char*> axis + axis.nbytes)
 
 
+cdef struct Positions:      # some positions of a phase: evenly spaced, a whole number of taps apart
+    Py_ssize_t count
+    Py_ssize_t out          # the first lies here,
+    Py_ssize_t out_step     # the others so far apart;
+    Py_ssize_t source       # its first tap reads here,
+    Py_ssize_t spacing      # each tap so far from the one before,
+    Py_ssize_t stride       # and the next position ``stride`` taps further on
+    Py_ssize_t taps
+    Py_ssize_t tap          # number of the first tap, which reads furthest to the left,
+    Py_ssize_t tap_step     # and from one to the next
+
+
+cdef inline Py_ssize_t common_divisor(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    """The greatest."""
+    while b:
+        a, b = b, a % b
+    return a
+
+
+cdef inline Py_ssize_t spacing_of(const Axis* axis, const Phase* phase) noexcept nogil:
+    """From one tap's input position to the next's, which is negative for a gradient's."""
+    if phase.taps < 2:
+        return axis.in_step
+    return tap_of(axis, phase.first + 1).offset - tap_of(axis, phase.first).offset
+
+
+cdef inline Py_ssize_t parts_of(const Axis* axis, const Phase* phase) noexcept nogil:
+    """How many `Positions` there are of a phase: more than one where dilation leaves gaps."""
+    cdef Py_ssize_t spacing = spacing_of(axis, phase)
+    return max(spacing, -spacing) // common_divisor(max(spacing, -spacing), axis.in_step)
+
+
+cdef inline Positions positions(const Axis* axis, const Phase* phase,
+                                Py_ssize_t part) noexcept nogil:
+    """Those positions ``part``, ``part`` + `parts_of`, ... of a phase."""
+    cdef Positions p
+    cdef Py_ssize_t parts = parts_of(axis, phase)
+    cdef const Tap* first
+    p.spacing, p.taps, p.tap, p.tap_step = spacing_of(axis, phase), phase.taps, 0, 0
+    p.source = part * axis.in_step
+    if p.taps > 1:
+        p.tap_step = tap_of(axis, phase.first + 1).number - tap_of(axis, phase.first).number
+    if p.taps > 0:
+        first = tap_of(axis, phase.first + (p.taps - 1 if p.spacing < 0 else 0))
+        p.source += first.offset
+        p.tap = first.number
+    if p.spacing < 0:
+        p.spacing, p.tap_step = -p.spacing, -p.tap_step
+    p.stride = axis.in_step * parts // p.spacing
+    p.count = (phase.count - part + parts - 1) // parts
+    p.out = phase.start + part * axis.out_step
+    p.out_step = axis.out_step * parts
+    return p
+
+
 cdef struct Pixels:         # a run of output pixels of one phase of one image
     Py_ssize_t count
     float** y               # where each lies
@@ -58,6 +113,17 @@ cdef inline void point(const float** to, Py_ssize_t n, const float* row, Py_ssiz
     for i in range(n):
         to[i] = row + position * channels if 0 <= position < size else zero
         position += step
+
+
+cdef inline void tabulate(const float** table, Py_ssize_t width, Py_ssize_t first, Py_ssize_t last,
+                          const Axis* rows, const Axis* columns, const Positions* q, const float* x,
+                          Py_ssize_t channels, const float* zero) noexcept nogil:
+    """Rows ``first`` to ``last`` of x: table[row - first, j] is what tap j of the first position of q
+    reads there, tap j - stride of the second and so on."""
+    cdef Py_ssize_t i
+    for i in range(first, last):
+        point(table + (i - first) * width, width, x + i * columns.in_size * channels, q.source,
+              q.spacing, columns.in_size if 0 <= i < rows.in_size else 0, channels, zero)
 
 
 cdef inline void locate(Pixels* pixels, const Axis* rows, const Axis* columns, const Phase* pr,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..geometry import Window
 from . import conv_winograd
 from .base import Cost
-from .dense import Reads, cut, emit_gemm
+from .dense import ITEM_FLOPS, ITEMS, Reads, cut, emit_gemm
 
 if TYPE_CHECKING:
     from ..plan.lower import Buffer, Target
@@ -222,16 +222,30 @@ def _is_depthwise(c: Correlation, target: Target) -> bool:
     return c.groups > 1 and c.depth == c.filters == 1
 
 
+DEPTHWISE_BYTES = (
+    2**18
+)  # of x and y in a band, so that it and the next one fit the second-level cache
+
+
 def _emit_depthwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
     kernel = target.kernels.conv_depthwise.convolve(
         c.images,
         c.x_channels,
         c.rows,
         c.columns,
-        pixel_blocks=max(1, min(c.pixels // 32, 16)),
+        band=_rows_of_band(c),
         activation=c.activation,
     )
     reads.emit(target, kernel, reads.w, y)
+
+
+def _rows_of_band(c: Correlation) -> int:
+    """Rows of a phase that a band has: an even number, for they are taken in pairs."""
+    most = max((count for _, count, _ in c.rows.phases), default=1)
+    nbytes = 4 * (math.prod(c.x_shape) + math.prod(c.y_shape)) // most
+    worth = math.ceil(most / min(ITEMS, c.flops * c.phases / ITEM_FLOPS + 1))
+    rows = min(worth, DEPTHWISE_BYTES // nbytes)
+    return max(2, rows // 2 * 2)
 
 
 # ---- a gradient for few channels: one product over all taps, then sums of its columns --------------
