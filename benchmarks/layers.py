@@ -43,7 +43,12 @@ def normal(*shape: int) -> np.ndarray:
 def convolution(shape: Convolution, op: str, batch: int, torch) -> Case:
     """One convolution and one of its three directions."""
     x, w, dy = normal(*shape.x(batch)), normal(*shape.w) * 0.05, normal(*shape.y(batch))
-    window = {"strides": shape.stride, "padding": shape.padding}
+    window = {
+        "strides": shape.stride,
+        "padding": shape.padding,
+        "dilation_rate": shape.dilation,
+        "groups": shape.groups,
+    }
     case = Case(str(shape), op, batch, shape.flops(batch), required(shape, op, batch))
     if op == "forward":
         packed, b = functional.pack(w), normal(shape.filters)
@@ -59,20 +64,20 @@ def convolution(shape: Convolution, op: str, batch: int, torch) -> Case:
 
 def torch_convolution(torch, shape: Convolution, op: str, x, w, dy) -> Calls:
     """The peers of a convolution, their tensors channels-last."""
-    window = [[shape.stride] * 2, [shape.padding] * 2, [1, 1]]
+    window = [[shape.stride] * 2, [shape.padding] * 2, [shape.dilation] * 2]
     x, dy = (torch.from_numpy(a).clone().permute(0, 3, 1, 2) for a in (x, dy))
     w = torch.from_numpy(w).permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
     b = torch.zeros(shape.filters)
     if op != "forward":
         mask = [op == "backward_data", op == "backward_weight", False]
-        gradient, rest = torch.ops.aten.convolution_backward, [False, [0, 0], 1, mask]
+        gradient, rest = torch.ops.aten.convolution_backward, [False, [0, 0], shape.groups, mask]
         return {"eager": lambda: gradient(dy, x, w, None, *window, *rest)}
     mkldnn = torch.ops.mkldnn
     strides, padding, dilation = window
-    ahead = [padding, strides, dilation, 1]
+    ahead = [padding, strides, dilation, shape.groups]
     packed = mkldnn._reorder_convolution_weight(w, *ahead, list(x.shape))
     return {
-        "eager": lambda: torch.nn.functional.conv2d(x, w, b, *window),
+        "eager": lambda: torch.nn.functional.conv2d(x, w, b, *window, shape.groups),
         "prepacked": lambda: mkldnn._convolution_pointwise(x, packed, b, *ahead, "none", [], ""),
     }
 

@@ -19,18 +19,21 @@ class Convolution:
     kernel: int = 3
     stride: int = 1
     prototype: tuple[float, float] | None = None
+    groups: int = 1
+    dilation: int = 1
 
     @property
     def padding(self) -> int:
-        return self.kernel // 2
+        return self.kernel // 2 * self.dilation
 
     @property
     def output(self) -> int:
-        return (self.size + 2 * self.padding - self.kernel) // self.stride + 1
+        reach = (self.kernel - 1) * self.dilation + 1
+        return (self.size + 2 * self.padding - reach) // self.stride + 1
 
     def flops(self, batch: int) -> float:
         """A multiply-add counts two, and so do those that fall on padding."""
-        taps = self.kernel**2 * self.channels
+        taps = self.kernel**2 * self.channels // self.groups
         return 2.0 * batch * self.output**2 * self.filters * taps
 
     def x(self, batch: int) -> tuple[int, ...]:
@@ -38,14 +41,18 @@ class Convolution:
 
     @property
     def w(self) -> tuple[int, ...]:
-        return (self.kernel, self.kernel, self.channels, self.filters)
+        return (self.kernel, self.kernel, self.channels // self.groups, self.filters)
 
     def y(self, batch: int) -> tuple[int, ...]:
         return (batch, self.output, self.output, self.filters)
 
     def __str__(self) -> str:
         stride = f"/{self.stride}" if self.stride > 1 else ""
-        return f"{self.kernel}x{self.kernel}{stride} {self.channels}->{self.filters} @{self.size}"
+        window = f"{self.kernel}x{self.kernel}{stride}" + f"d{self.dilation}" * (self.dilation > 1)
+        if self.groups == self.channels == self.filters:
+            return f"{window} {self.channels} @{self.size}"
+        groups = f" g{self.groups}" if self.groups > 1 else ""
+        return f"{window} {self.channels}->{self.filters}{groups} @{self.size}"
 
 
 CONVOLUTIONS = [
@@ -76,3 +83,23 @@ def required(shape: Convolution, op: str, batch: int) -> float | None:
         prototypes = dict(zip(BATCHES, shape.prototype or (), strict=False))
         return max(0.90, 0.95 * prototypes.get(batch, 0.0))
     return 0.85 if shape.kernel == 3 and shape.stride == 1 else None
+
+
+def _depthwise(kernel: int, channels: int, size: int, stride: int = 1) -> Convolution:
+    return Convolution(channels, channels, size, kernel, stride, groups=channels)
+
+
+# those of MobileNetV2 and EfficientNet-B0, and of ConvNeXt
+DEPTHWISE = [
+    *(_depthwise(3, *s) for s in [(32, 112), (96, 112, 2), (144, 56), (144, 56, 2), (192, 28)]),
+    *(_depthwise(3, *s) for s in [(384, 14), (576, 14), (576, 14, 2), (960, 7)]),
+    *(_depthwise(5, *s) for s in [(144, 56, 2), (240, 28), (480, 14), (672, 14), (672, 14, 2)]),
+    _depthwise(5, 1152, 7),
+    *(_depthwise(7, *s) for s in [(96, 56), (192, 28), (384, 14), (768, 7)]),
+]
+# those of ResNeXt-50 (32x4d)
+GROUPED = [
+    Convolution(c, c, size, groups=32) for c, size in [(128, 56), (256, 28), (512, 14), (1024, 7)]
+]
+# each beside the same layer undilated
+DILATED = [Convolution(c, c, size, dilation=d) for c, size in [(64, 56), (256, 14)] for d in (1, 2)]
