@@ -83,6 +83,35 @@ def test_backward_of_global_pooling_and_softmax():
     np.testing.assert_allclose(F.softmax_backward(y, dy), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_batch_norm_by_hand():
+    x = np.array([[1.0, 5.0], [3.0, 9.0]])
+    y, mean, invstd, unbiased = F.batch_norm_training(x, [2.0, 1.0], [0.5, 0.0], epsilon=1e-6)
+    np.testing.assert_allclose(mean, [2, 7], rtol=1e-6)
+    np.testing.assert_allclose(invstd, [1, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(unbiased, [2, 8], rtol=1e-6)
+    np.testing.assert_allclose(y, [[-1.5, -1], [2.5, 1]], rtol=1e-5)
+    np.testing.assert_allclose(
+        F.batch_norm(x, mean, [1.0, 4.0], [2.0, 1.0], [0.5, 0.0], epsilon=1e-6), y, rtol=1e-5
+    )
+    np.testing.assert_allclose(F.batch_norm(x, mean, [1, 4], activation="relu")[0], 0)
+
+
+def test_batch_norm_backward_is_the_gradient():
+    """Along x and along a constant y does not change, but for epsilon; along gamma it is linear."""
+    gamma, beta = rng.normal(size=(2, 4))
+    dy = rng.normal(size=X.shape).astype(np.float32)
+    y, mean, invstd, _ = F.batch_norm_training(X, gamma, beta, epsilon=1e-9)
+    dx, dgamma, dbeta = F.batch_norm_backward(X, dy, mean, invstd, gamma, beta)
+    np.testing.assert_allclose(dx.sum(axis=(0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose((dx * X).sum(axis=(0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(dbeta, dy.sum(axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)
+    total = (dy * (y - beta)).sum(axis=(0, 1, 2))
+    np.testing.assert_allclose(gamma * dgamma, total, rtol=1e-4, atol=1e-4)
+    y, *_ = F.batch_norm_training(X, gamma, beta, activation="relu")
+    passed = F.batch_norm_backward(X, dy, mean, invstd, gamma, beta, activation="relu")[2]
+    np.testing.assert_allclose(passed, (dy * (y > 0)).sum(axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)
+
+
 def test_dropout_repeats_and_its_gradient_has_the_same_mask():
     y = F.dropout(X, 0.5, seed=3)
     np.testing.assert_array_equal(y, F.dropout(X, 0.5, seed=3))
@@ -163,6 +192,11 @@ def test_packed_operands_are_told_apart():
         (lambda: F.conv2d(X, np.zeros((3, 3, 4, 0))), "at least one"),
         (lambda: F.dense(np.zeros((2, 3)), np.zeros((3, 0))), "at least one"),
         (lambda: F.conv2d(X, W, padding=2**63), "`padding`"),
+        (lambda: F.batch_norm(X, B, B), "mean of shape"),
+        (lambda: F.batch_norm(X, B[:4], B[:4], epsilon=-1), "`epsilon`"),
+        (lambda: F.batch_norm(X, B[:4], B[:4], activation="softmax"), "`activation`"),
+        (lambda: F.batch_norm_training(X[:1, :1, :1]), "two values"),
+        (lambda: F.batch_norm_backward(X, X[1:], B[:4], B[:4]), "dy"),
         (lambda: F.dropout(X, 0.5, seed=-1), "`seed`"),
         (lambda: F.sgd_update(np.zeros((2, 3)), np.zeros((3, 2)), learning_rate=1), "one shape"),
         (lambda: F.global_max_pool2d_backward(X, X), "dy"),

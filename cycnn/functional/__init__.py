@@ -44,6 +44,7 @@ from .merge import (
     slice_channels,
     zero_pad2d,
 )
+from .norm import batch_norm, batch_norm_backward, batch_norm_training
 from .pool import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -61,6 +62,9 @@ __all__ = [
     "add",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_training",
     "bias_gradient",
     "concatenate",
     "conv2d",
