@@ -312,7 +312,7 @@ GLOBAL_POOLS = [
     (0, 3, 3, 4),
 ]
 
-# ---- batch normalization: tensors; slots of 64 pixels, groups of 64 to 2048, strips of 256 channels --
+# ---- batch normalization: tensors; slots of 64 pixels, strips of 256 channels or whole rows -------
 
 NORMS = [
     *((2, 3, 5, n) for n in CHANNELS),
@@ -322,6 +322,8 @@ NORMS = [
     (2, 20, 27, 64),
     (2, 9, 9, 300),
     (1, 13, 5, 530),
+    (70, 2100),
+    (8190, 258),
 ]
 EMPTY = (0, 3, 4, 5)
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["BatchNorm", "BatchNormBackward", "BatchNormInference", "FoldBatchNorm", "MovingAverage"]
 
 SLOT = 64  # pixels that the kernels sum in float
-GROUP_FLOATS = 32768  # of one item that sums, about
+STRIP = 256  # channels that are summed by one item, where whole rows would make too few items
+ITEM_FLOATS = 32768  # that are summed by one item, about
+ENOUGH = 64  # items
 CHANNEL_FLOPS = 50  # of what is done once a channel
 
 
@@ -51,30 +53,31 @@ def _affine(x, gamma, beta, mean, invstd):
     return y if beta is None else y + beta
 
 
-def _group(pixels: int, channels: int) -> int:
-    """Pixels that are summed by one item: whole slots, from the shape alone."""
-    slots = GROUP_FLOATS // (SLOT * min(channels, 256))
-    return SLOT * min(max(slots, 1), 32)
-
-
 def _vector_cost(channels: int, vectors: int = 6) -> Cost:
     return Cost(CHANNEL_FLOPS * channels, 4 * vectors * channels)
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """How a tensor is cut where its channels are summed over pixels."""
+    """How a tensor is cut where its channels are summed over pixels: by its shape alone."""
 
     pixels: int
     channels: int
 
     @property
     def group(self) -> int:
-        return _group(self.pixels, self.channels)
+        """Pixels that are summed by one item: whole slots."""
+        slots = ITEM_FLOATS // (SLOT * min(self.channels, STRIP))
+        return SLOT * min(max(slots, 1), 32)
 
     @property
     def groups(self) -> int:
         return math.ceil(self.pixels / self.group)
+
+    @property
+    def strip(self) -> int:
+        """Channels that are summed by one item."""
+        return self.channels if self.groups >= ENOUGH else STRIP
 
     def cost(self, tensors: int) -> Cost:
         """Of reading or writing that many tensors."""
@@ -149,7 +152,7 @@ class BatchNorm(Op):
         y, mean, invstd, unbiased = target.writes(node)
         spec = node.inputs[0].spec
         cut, channels = _Sums(spec.pixels, spec.shape[-1]), target.kernels.norm_channels
-        kernel = target.kernels.norm.moment_sums(cut.pixels, cut.channels, cut.group)
+        kernel = target.kernels.norm.moment_sums(cut.pixels, cut.channels, cut.group, cut.strip)
         sums, affine = cut.buffer(target), target.temporary(8 * cut.channels)
         target.emit(kernel, [x], [sums], cost=cut.cost(1))
         kernel = channels.moments(cut.pixels, cut.channels, cut.groups, self.epsilon)
@@ -228,7 +231,7 @@ class BatchNormBackward(Op):
         sums = cut.buffer(target)
         affine, line = (target.temporary(8 * cut.channels) for _ in range(2))
         _emit_affine(target, channels.affine(cut.channels), [gamma, beta, mean, invstd], affine)
-        kernel = norm.gradient_sums(*shape, cut.group, code)
+        kernel = norm.gradient_sums(*shape, cut.group, cut.strip, code)
         target.emit(kernel, [x, dy, affine, mean], [sums], cost=cut.cost(2))
         kernel = channels.gradients(*shape, cut.groups)
         reads = [sums, affine, invstd]
