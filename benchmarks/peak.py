@@ -60,6 +60,29 @@ class Peak:
             list(self._pool.map(self._loop, [self._n] * self.threads))
 
 
+class Copy:
+    """A candidate for `timing.interleave`: an array of ``nbytes`` copied, shared among ``threads``."""
+
+    def __init__(self, nbytes: int, threads: int = 1):
+        loops, self._size = library(supported_tiers()[0]), nbytes // 4 // threads
+        self._copy = loops.copy_memory
+        self._arrays = np.ones((2, threads, self._size), "f4")
+        self._places = [[row.ctypes.data for row in array] for array in self._arrays]
+        self._passes = max(1, (1 << 24) // nbytes)
+        self._pool = ThreadPoolExecutor(threads)
+        self.nbytes = 2 * nbytes * self._passes
+
+    def _share(self, source: int, target: int) -> None:
+        for _ in range(self._passes):
+            self._copy(target, source, self._size)
+
+    def __call__(self) -> None:
+        if len(self._places[0]) == 1:
+            self._share(*(place[0] for place in self._places))
+        else:
+            list(self._pool.map(self._share, *self._places))
+
+
 def bandwidth(nbytes: int, threads: int) -> dict[str, float]:
     """GB/s of reading and of copying arrays of ``nbytes``, shared among ``threads``."""
     loops, size = library(supported_tiers()[0]), nbytes // 4 // threads

@@ -4,7 +4,7 @@ NaN passes, in both directions. `ops/activation.py` has the formulas again, and 
 """
 
 from .isa cimport (
-    VL, vadd, vdiv, vexp, vf, vfma, vload, vload_part, vmax, vmin, vmul, vselect_eq, vset1, vstore,
+    VL, vadd, vf, vfma, vload, vload_part, vlogistic, vmax, vmin, vmul, vselect_eq, vset1, vstore,
     vstore_part, vsub, vzero,
 )
 
@@ -23,10 +23,6 @@ cdef inline vf between(float low, float high, vf x) noexcept nogil:
     return vmin(vset1(high), vmax(vset1(low), x))
 
 
-cdef inline vf exp_of_minus(vf x) noexcept nogil:
-    return vexp(vsub(vzero(), x))
-
-
 cdef inline vf activate(const int code, vf x) noexcept nogil:
     """f(x) for each lane"""
     if code == RELU:
@@ -34,9 +30,9 @@ cdef inline vf activate(const int code, vf x) noexcept nogil:
     if code == RELU6:
         return between(0, 6, x)
     if code == SIGMOID:
-        return vdiv(vset1(1), vadd(vset1(1), exp_of_minus(x)))
+        return vlogistic(vset1(1), x)
     if code == SILU:
-        return vdiv(x, vadd(vset1(1), exp_of_minus(x)))
+        return vlogistic(x, x)
     if code == HARD_SIGMOID:
         return vmul(between(0, 6, vadd(x, vset1(3))), vset1(1.0 / 6))
     if code == HARD_SWISH:

@@ -17,10 +17,11 @@ a panel of dy back to dw at once. With several chunks, chunk z writes its sum to
 
 from libc.string cimport memset
 
+from .ahead cimport LINE
 from .isa cimport (
     MR2, VL, touch, vadd, vf, vfma, vload, vload_part, vset1, vstore, vstore_part, vzero,
 )
-from .outer cimport LINE, NR, TALL
+from .outer cimport NR, TALL
 from .step cimport Step, kernel
 from .winograd cimport transform_gradient, transform_input, transform_products
 

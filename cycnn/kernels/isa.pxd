@@ -44,3 +44,4 @@ cdef extern from "isa.h" nogil:
     float vhsum(vf)
     float vhmax(vf)
     vf vexp(vf)
+    vf vlogistic(vf, vf)
