@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..graph.ir import Graph, Node, Value
     from ..plan.lower import Buffer, Target
 
-__all__ = ["Dense", "DenseBackwardData", "Reads", "cut", "emit_gemm"]
+__all__ = ["ITEMS", "ITEM_FLOPS", "Dense", "DenseBackwardData", "Reads", "cut", "emit_gemm"]
 
 
 class Reads(NamedTuple):
