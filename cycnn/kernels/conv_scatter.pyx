@@ -14,9 +14,10 @@ columns of zeros on both sides so that no tap leaves them.
 from libc.string cimport memset
 
 from .grid cimport Axis, Phase, axis_bytes, next_axis, phase_of, tap_of
+from .activation cimport LINEAR
 from .isa cimport VL, vadd, vf, vload, vstore_part, vzero
 from .step cimport Step, kernel
-from .tile cimport Tile, stack, tiles_of_width
+from .tile cimport Tile, set_activation, stack, tiles_of_width
 
 cdef enum:
     PIXELS = 4              # of dx that are summed side by side
@@ -43,7 +44,8 @@ cdef void multiply_row(const Attributes* a, const float* dy, Py_ssize_t pixels,
     cdef Tile t
     cdef Py_ssize_t wide = a.nv * VL, panel
     t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.depth, 0
-    t.bias, t.residual, t.activation, t.y_step, t.columns = NULL, NULL, 0, a.width, wide
+    t.bias, t.residual, t.y_step, t.columns = NULL, NULL, a.width, wide
+    set_activation(&t, LINEAR)
     for panel in range(a.width // wide):
         t.panel = panels + panel * a.depth * wide
         t.a, t.y = dy, z + panel * wide

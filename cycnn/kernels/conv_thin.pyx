@@ -18,7 +18,7 @@ from libc.string cimport memcpy, memset
 
 from .isa cimport VL
 from .step cimport Step, kernel
-from .tile cimport Tile, stack, tiles_of_width
+from .tile cimport Tile, set_activation, stack, tiles_of_width
 
 cdef struct Attributes:
     Py_ssize_t images
@@ -75,7 +75,8 @@ cdef void multiply(const Attributes* a, const float* x, Py_ssize_t x_width, cons
     cdef Py_ssize_t wide = a.nv * VL, row = x_width * a.channels, p, panel, at
     t.taps, t.tap, t.depth = a.kh, NULL, a.kw * a.channels
     t.tap_step, t.row_step = a.row_dilation * row, a.column_step * a.channels
-    t.activation, t.y_step, t.bias, t.residual = a.activation, a.y_step, NULL, NULL
+    t.y_step, t.bias, t.residual = a.y_step, NULL, NULL
+    set_activation(&t, a.activation)
     for panel in range((a.filters + wide - 1) // wide):
         t.panel = panels + panel * a.kh * t.depth * wide
         if b != NULL:

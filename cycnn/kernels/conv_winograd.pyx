@@ -26,10 +26,10 @@ a cache, v is a buffer between two steps (`transform`, `multiply`).
 from libc.math cimport INFINITY
 from libc.string cimport memset
 
-from .activation cimport RELU, activate_all
+from .activation cimport LINEAR, RELU, activate_all
 from .isa cimport VL, vadd, vf, vload, vload_part, vmax, vset1, vstore, vstore_part, vzero
 from .step cimport Step, kernel
-from .tile cimport Tile, stack, tiles_of_width
+from .tile cimport Tile, set_activation, stack, tiles_of_width
 from .winograd cimport LINE, apart, panel_point, transform_input, transform_output
 
 cdef extern from *:
@@ -237,7 +237,8 @@ cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, 
     cdef Py_ssize_t x_lines = x_ahead.lines // (a.points * a.panels) + 1
     cdef Py_ssize_t y_lines = y_ahead.lines // a.points + 1
     t.taps, t.tap, t.depth, t.row_step = 1, NULL, a.channels, a.v_row
-    t.activation, t.bias, t.residual, t.y_step, t.columns = 0, NULL, NULL, width, width
+    t.bias, t.residual, t.y_step, t.columns = NULL, NULL, width, width
+    set_activation(&t, LINEAR)
     for point in range(a.points):
         fetch(a, x_ahead, x_lines)
         fetch(a, y_ahead, y_lines)

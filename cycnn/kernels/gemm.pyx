@@ -9,7 +9,7 @@ out like y, may be y. An item is a block of rows times a block of panels.
 
 from .isa cimport VL, touch
 from .step cimport Step, kernel
-from .tile cimport Tile, stack, tiles_of_width
+from .tile cimport Tile, set_activation, stack, tiles_of_width
 
 cdef enum:
     LINE = 16           # floats in a cache line
@@ -68,7 +68,8 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef Py_ssize_t item, i, j, row
     cdef Tile t
     t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.a_step, 0
-    t.activation, t.y_step, t.bias, t.residual = a.activation, a.y_step, NULL, NULL
+    t.y_step, t.bias, t.residual = a.y_step, NULL, NULL
+    set_activation(&t, a.activation)
     for item in range(begin, end):
         i = item % a.row_blocks if a.panels_first else item // a.panel_blocks
         j = item // a.row_blocks if a.panels_first else item % a.panel_blocks

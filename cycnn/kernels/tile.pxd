@@ -11,10 +11,19 @@ loops early, before it decides what lives in registers, only where a loop enclos
 one the accumulators pass through the stack on the way in and out, some 400 cycles a tile.
 """
 
-from .activation cimport RELU, activate_all
+from .activation cimport RELU6, activate_all
 from .isa cimport (
-    MR1, MR2, MR4, VL, vadd, vf, vfma, vload, vload_part, vmax, vset1, vstore, vstore_part, vzero,
+    MR1, MR2, MR4, VL, vadd, vf, vfma, vload, vload_part, vmax, vmin, vset1, vstore, vstore_part,
+    vzero,
 )
+
+cdef extern from *:
+    """
+    /* what LINEAR, RELU and RELU6 keep a number between */
+    static const float BOUNDS[3][2] = {
+        {-__builtin_inff(), __builtin_inff()}, {0, __builtin_inff()}, {0, 6}};
+    """
+    const float* BOUNDS[3]
 
 cdef struct Tile:
     Py_ssize_t count        # how many tiles of mr rows lie below one another
@@ -29,13 +38,20 @@ cdef struct Tile:
     Py_ssize_t row_step
     const float* panel
     const float* bias       # NULL: none
-    int activation
+    int activation          # set, like the next, by `set_activation`
+    const float* bounds     # of what is stored
     float** y_rows          # gather: row i of the result starts at y_rows[i] + y_offset
     Py_ssize_t y_offset
     float* y                # otherwise: at y + i * y_step
     Py_ssize_t y_step
     const float* residual   # lies to y as its rows lie to those of the result; NULL: none
     Py_ssize_t columns      # how many columns of the panel are stored
+
+
+cdef inline void set_activation(Tile* t, int activation) noexcept nogil:
+    """Bounds serve relu and relu6, and cost nothing where there are none."""
+    t.activation = activation
+    t.bounds = BOUNDS[activation if activation <= RELU6 else 0]
 
 
 cdef inline int tile_rows(int nv) noexcept nogil:
@@ -52,7 +68,7 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const Tile*
     """y[i, :] = bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :]
               + residual[i, :]
 
-    and relu of that where it is the activation; `finish` applies any other. The sum runs in the
+    between the bounds that are relu and relu6; `finish` applies any other. The sum runs in the
     order of taps and channels whatever the tile. y must not overlap a; it may be the residual.
     """
     cdef vf acc[14 * 4]
@@ -99,9 +115,8 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const Tile*
                     acc[i * nv + j] = vadd(acc[i * nv + j], (
                         vload(r + j * VL) if t.columns >= nv * VL
                         else vload_part(r + j * VL, lanes(t.columns, j))))
-        if t.activation == RELU:
-            for i in range(mr * nv):
-                acc[i] = vmax(vzero(), acc[i])
+        for i in range(mr * nv):
+            acc[i] = vmin(vset1(t.bounds[1]), vmax(vset1(t.bounds[0]), acc[i]))
         for i in range(mr):
             y = (t.y_rows[n * mr + i] + t.y_offset if gather
                  else t.y + (n * mr + i) * t.y_step)
@@ -163,23 +178,33 @@ cdef inline void tiles_of_width(const int nv, const bint gather, const int mr,
         tiles(2, gather, mr, t)
     else:
         tiles(1, gather, mr, t)
-    if t.activation > RELU:
+    if t.activation > RELU6:
         finish(gather, mr, t)
 
 
 ctypedef void (*Multiply)(int nv, int mr, const Tile*) noexcept nogil  # a kernel's `tiles_of_width`
 
 
+cdef inline void stack_equal(Multiply multiply, Py_ssize_t tiles, int mr, int nv,
+                             Tile* t) noexcept nogil:
+    """``tiles`` tiles of ``mr`` rows; ``t`` moves on to what lies below them.
+
+    What `finish` is to do again comes one by one, while it is in the cache.
+    """
+    cdef Py_ssize_t together = 1 if t.activation > RELU6 else tiles
+    while tiles > 0:
+        t.count = together
+        multiply(nv, mr, t)
+        t.a += together * mr * t.row_step
+        t.y += together * mr * t.y_step
+        if t.residual != NULL:
+            t.residual += together * mr * t.y_step
+        tiles -= together
+
+
 cdef inline void stack(Multiply multiply, Py_ssize_t rows, int nv, Tile* t) noexcept nogil:
     """``rows`` evenly spaced rows from ``t.a`` and ``t.y`` on, in tiles of nearly equal height."""
     cdef Py_ssize_t tiles = (rows + tile_rows(nv) - 1) // tile_rows(nv)
     cdef Py_ssize_t low = rows // max(tiles, <Py_ssize_t> 1), taller = rows - low * tiles
-    if taller:
-        t.count = taller
-        multiply(nv, <int> low + 1, t)
-        t.a += taller * (low + 1) * t.row_step
-        t.y += taller * (low + 1) * t.y_step
-        if t.residual != NULL:
-            t.residual += taller * (low + 1) * t.y_step
-    t.count = tiles - taller
-    multiply(nv, <int> low, t)
+    stack_equal(multiply, taller, <int> low + 1, nv, t)
+    stack_equal(multiply, tiles - taller, <int> low, nv, t)
