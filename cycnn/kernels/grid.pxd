@@ -7,7 +7,7 @@ in phases. The positions of a phase are evenly spaced and use the same taps:
     a tap of it reads input position                  q * in_step + offset, or nothing outside
 
 A convolution has one phase; the gradient of one with stride S has up to S (see
-`ops.conv_candidates`).
+`ops.correlation`).
 """
 
 cdef struct Phase:
@@ -174,7 +174,7 @@ cdef inline int needed_taps(const Pixels* pixels, const Axis* rows, const Axis* 
 
 
 cdef inline bytes axis_bytes(object axis):
-    """What `ops.conv_candidates.Axis` holds, as an `Axis` in memory."""
+    """What `ops.correlation.Axis` holds, as an `Axis` in memory."""
     from array import array
     values = [axis.in_size, axis.out_size, axis.in_step, axis.out_step, axis.window,
               len(axis.phases), 0]

@@ -1,4 +1,5 @@
-"""Copies between float32 arrays of different strides: concatenation, slices, padding, cropping.
+"""Copies between float32 arrays of different strides: concatenation, slices, padding, cropping, and
+pixels some strides apart.
 
 A box of images x rows x ``width`` floats is copied from one place to another,
 
@@ -21,6 +22,11 @@ cdef struct Attributes:
     Py_ssize_t x_image, x_row, x_offset  # strides of x, and where the box starts in it
     Py_ssize_t y_image, y_row, y_offset
     Py_ssize_t top, y_rows  # pad: the box's first row in an image of y, and how many there are
+    Py_ssize_t item  # rows of y of an item
+
+cdef struct Subsampling:
+    Py_ssize_t images, rows, columns, channels  # of y
+    Py_ssize_t x_image, x_row, x_pixel  # strides of x, from one pixel that is copied to the next
     Py_ssize_t item  # rows of y of an item
 
 
@@ -60,6 +66,20 @@ cdef void pad_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t
         copy_floats(x + i // a.y_rows * a.x_image + row * a.x_row, y + i * a.y_row + a.y_offset,
                     a.width)
         memset(y + i * a.y_row + right, 0, (a.y_row - right) * sizeof(float))
+
+
+cdef void subsample_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
+                        char* scratch) noexcept nogil:
+    cdef const Subsampling* a = <const Subsampling*> step.attributes
+    cdef const float* x
+    cdef float* y
+    cdef Py_ssize_t row, q
+    for row in range(begin * a.item, min(end * a.item, a.images * a.rows)):
+        x = <const float*> buffers[step.operand[0]] + row // a.rows * a.x_image
+        x += row % a.rows * a.x_row
+        y = <float*> buffers[step.operand[1]] + row * a.columns * a.channels
+        for q in range(a.columns):
+            copy_floats(x + q * a.x_pixel, y + q * a.channels, a.channels)
 
 
 cdef object offer(str name, Run run, Attributes* a, Py_ssize_t rows, Py_ssize_t floats):
@@ -112,3 +132,19 @@ def crop(large, small, top, left):
     a.x_offset = top * a.x_row + left * c
     a.y_image, a.y_row = h * w * c, w * c
     return offer("crop", copy_run, &a, n * h, w * c)
+
+
+def subsample(large, small, strides, x_step=None):
+    """x (N, H, W, C) -> y (N, h, w, C): ``y[n, p, q] = x[n, p * strides[0], q * strides[1]]``
+
+    Pixels of x lie ``x_step`` floats apart.
+    """
+    cdef Subsampling a
+    a.images, a.rows, a.columns, a.channels = small
+    a.x_pixel = (x_step or a.channels) * strides[1]
+    a.x_row = (x_step or a.channels) * large[2] * strides[0]
+    a.x_image = (x_step or a.channels) * large[1] * large[2]
+    floats = a.columns * a.channels
+    a.item = max(ITEM_FLOATS // max(floats, 1), 1)
+    items = (a.images * a.rows + a.item - 1) // a.item if floats else 0
+    return kernel("subsample", subsample_run, items, 0, &a, sizeof(a))

@@ -11,13 +11,9 @@ import numpy as np
 from ..errors import ArgumentError, ShapeError
 from ..geometry import Window
 from .base import Cost, Op, Shape, Spec, require_rank
-from .conv_candidates import (
-    Correlation,
-    Reads,
-    backward_axes,
-    forward_axes,
-    lower_correlation,
-)
+from .conv_candidates import lower_correlation
+from .correlation import Correlation, backward_axes, forward_axes
+from .dense import Reads
 from .epilogue import activate, activation_code, activation_gradient
 
 if TYPE_CHECKING:

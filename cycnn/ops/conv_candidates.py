@@ -1,165 +1,26 @@
 """How a convolution, or its gradient for the data, is computed: one entry per algorithm.
 
-Both are one thing to the kernels, a *correlation*: every output pixel sums, over the taps of a
-window, an input pixel's channels times the tap's matrix. Where taps read is said axis by axis.
+Both are one thing to the kernels, a `Correlation`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..geometry import Window
 from . import conv_winograd
 from .base import Cost
+from .correlation import Correlation
 from .dense import ITEM_FLOPS, ITEMS, Reads, cut, emit_gemm
+from .subsample import emit_subsample
 
 if TYPE_CHECKING:
     from ..plan.lower import Buffer, Target
 
-__all__ = [
-    "CANDIDATES",
-    "Axis",
-    "Correlation",
-    "Reads",
-    "backward_axes",
-    "forward_axes",
-    "lower_correlation",
-]
-
-# (first output position, number of positions, taps), a tap being (index in the window, offset)
-Phase = tuple[int, int, tuple[tuple[int, int], ...]]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Where the taps read along one spatial axis; `kernels/grid.pxd` says what the numbers mean."""
-
-    in_size: int
-    out_size: int
-    in_step: int
-    out_step: int
-    window: int
-    phases: tuple[Phase, ...]
-
-    @property
-    def evenly(self) -> tuple[int, int] | None:
-        """(offset, dilation) where output p reads, with tap t in rising order of position,
-        ``p * in_step + offset + t * dilation``; None where that is not so."""
-        if len(self.phases) != 1 or self.out_step != 1:
-            return None
-        offsets = sorted(offset for _, offset in self.phases[0][2])
-        return offsets[0], offsets[1] - offsets[0] if len(offsets) > 1 else 1
-
-
-def forward_axes(window: Window, size: tuple[int, ...]) -> tuple[Axis, ...]:
-    """One phase: output p reads, with tap r, input ``p * S + r * D - P``."""
-    axes = []
-    outputs = window.output(size)
-    for i, (before, _) in enumerate(window.pads(size)):
-        k, s, d = window.kernel[i], window.strides[i], window.dilation[i]
-        taps = tuple((r, r * d - before) for r in range(k))
-        axes.append(Axis(size[i], outputs[i], s, 1, k, ((0, outputs[i], taps),)))
-    return tuple(axes)
-
-
-def backward_axes(window: Window, size: tuple[int, ...]) -> tuple[Axis, ...]:
-    """From dy to dx of ``size``: dx[h] sums the dy[p] with ``p * S + r * D - P = h`` for a tap r.
-
-    Only every S-th h belongs to a tap, so the h with the same remainder form a phase.
-    """
-    axes = []
-    outputs = window.output(size)
-    for i, (before, _) in enumerate(window.pads(size)):
-        k, s, d = window.kernel[i], window.strides[i], window.dilation[i]
-        phases = []
-        for start in range(min(s, size[i])):
-            shifts = [(r, start + before - r * d) for r in range(k)]
-            taps = tuple((r, shift // s) for r, shift in shifts if shift % s == 0)
-            phases.append((start, (size[i] - start + s - 1) // s, taps))
-        axes.append(Axis(outputs[i], size[i], 1, s, k, tuple(phases)))
-    return tuple(axes)
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """``y[n, p, q, :] = activation(b + sum over taps of x[n, pixel(p, q, tap), :] w[tap] + residual)``
-
-    in each group.
-    ``w`` lies as (kh, kw, depth, groups * columns), or (kh, kw, columns, groups * depth) where
-    ``transposed``; ``depth`` and ``columns`` count the channels of x and y in a group.
-    """
-
-    images: int
-    rows: Axis
-    columns: Axis
-    groups: int
-    x_channels: int
-    y_channels: int
-    transposed: bool = False
-    activation: int = 0
-    residual: bool = False
-    x_step: int | None = None  # floats from a pixel to the next, the channels unless given
-    y_step: int | None = None
-
-    @property
-    def taps(self) -> int:
-        return self.rows.window * self.columns.window
-
-    @property
-    def depth(self) -> int:
-        return self.x_channels // self.groups
-
-    @property
-    def filters(self) -> int:
-        """Channels of y in a group."""
-        return self.y_channels // self.groups
-
-    @property
-    def x_shape(self) -> tuple[int, int, int]:
-        return self.rows.in_size, self.columns.in_size, self.x_channels
-
-    @property
-    def y_shape(self) -> tuple[int, int, int]:
-        return self.rows.out_size, self.columns.out_size, self.y_channels
-
-    @property
-    def phases(self) -> int:
-        return len(self.rows.phases) * len(self.columns.phases)
-
-    @property
-    def pixels(self) -> int:
-        """Output pixels of the largest phase of an image."""
-        axes = (self.rows, self.columns)
-        return math.prod(max((count for _, count, _ in a.phases), default=0) for a in axes)
-
-    @property
-    def flops(self) -> int:
-        """Of one image."""
-        outputs = self.rows.out_size * self.columns.out_size * self.y_channels
-        return 2 * outputs * self.taps * self.depth // self.phases if self.phases else 0
-
-    def vectors(self, length: int) -> int:
-        """Multiply-adds of vectors of ``length`` floats of y, for one image by direct convolution."""
-        outputs = self.rows.out_size * self.columns.out_size
-        taps = math.ceil(self.taps / max(self.phases, 1))
-        return outputs * taps * self.depth * math.ceil(self.filters / length)
-
-    def pack(self, target: Target, w: Buffer, nv: int, reverse: bool = False) -> Buffer:
-        """Emit the packing of w; it depends on no size of an image, so that plans share it."""
-        pack = target.kernels.pack
-        if self.transposed:
-            shape = (self.taps, self.filters, self.groups * self.depth)
-            step = pack.columns(shape, nv, self.groups, reverse)
-        else:
-            step = pack.rows((self.taps, self.depth, self.y_channels), nv, self.groups)
-        nbytes = pack.panel_bytes(self.filters, self.depth, nv, self.taps, self.groups)
-        packed = target.temporary(nbytes)
-        target.emit(step, [w], [packed], cost=Cost(0, 2 * nbytes))
-        return packed
+__all__ = ["CANDIDATES", "lower_correlation"]
 
 
 class Candidate(NamedTuple):
@@ -215,6 +76,27 @@ def _emit_pointwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> 
     )
 
 
+def _skips_pixels(c: Correlation, target: Target) -> bool:
+    """A 1x1 window with strides that stays inside the image."""
+    return c.groups == 1 and all(
+        a.window == 1 and a.evenly == (0, 1) and (a.out_size - 1) * a.in_step < a.in_size
+        for a in (c.rows, c.columns)
+    )
+
+
+def _emit_subsampled(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+    small = (c.images, *c.y_shape[:2], c.x_channels)
+    strides = c.rows.in_step, c.columns.in_step
+    x = emit_subsample(target, reads.x, (c.images, *c.x_shape), small, strides, c.x_step)
+    dense = replace(
+        c,
+        rows=replace(c.rows, in_size=c.rows.out_size, in_step=1),
+        columns=replace(c.columns, in_size=c.columns.out_size, in_step=1),
+        x_step=None,
+    )
+    _emit_pointwise(dense, target, reads._replace(x=x), y)
+
+
 # ---- one window per channel ----------------------------------------------------------------------
 
 
@@ -222,9 +104,7 @@ def _is_depthwise(c: Correlation, target: Target) -> bool:
     return c.groups > 1 and c.depth == c.filters == 1
 
 
-DEPTHWISE_BYTES = (
-    2**18
-)  # of x and y in a band, so that it and the next one fit the second-level cache
+DEPTHWISE_BYTES = 2**18  # of x and y in a band: it and the next fit the second-level cache
 
 
 def _emit_depthwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
@@ -384,6 +264,7 @@ CANDIDATES = (
         for m in conv_winograd.SIZES
     ),
     Candidate("direct", _is_pointwise, _emit_pointwise),
+    Candidate("direct", _skips_pixels, _emit_subsampled),
     Candidate("direct", _is_depthwise, _emit_depthwise),
     Candidate("direct", _is_worth_scattering, _emit_scatter),
     Candidate("direct", _is_thin, _emit_thin),

@@ -13,7 +13,8 @@ from .base import Cost
 
 if TYPE_CHECKING:
     from ..plan.lower import Buffer, Target
-    from .conv_candidates import Correlation, Reads
+    from .correlation import Correlation
+    from .dense import Reads
 
 __all__ = ["applies", "emit", "pays"]
 

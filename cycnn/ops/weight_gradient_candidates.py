@@ -13,11 +13,12 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from .base import Cost
+from .subsample import emit_subsample
 
 if TYPE_CHECKING:
     from ..graph.ir import Node
     from ..kernels.dispatch import Kernels
-    from ..plan.lower import Target
+    from ..plan.lower import Buffer, Target
 
 __all__ = ["CANDIDATES", "Problem", "emit_chunks", "lower_gradient"]
 
@@ -49,6 +50,13 @@ class Problem(NamedTuple):
     @property
     def weights(self) -> int:
         return math.prod(self.kernel_size) * self.x[3] // self.groups * self.dy[3]
+
+    @property
+    def skips_pixels(self) -> bool:
+        """Whether it is for a 1x1 window with strides that stays inside the image."""
+        return self.kernel_size == (1, 1) and self.strides != (1, 1) and self.groups == 1 and all(
+            (self.dy[i] - 1) * self.strides[i - 1] < self.x[i] and self.pads[i - 1] == 0 for i in (1, 2)
+        )  # fmt: skip
 
     def seen(self, axis: int) -> int:
         """How many pairs of an output position and a tap along an axis fall inside the image."""
@@ -99,18 +107,24 @@ def lower_gradient(
 ) -> None:
     """Emit the fastest candidate that suits, of the family that ``algorithm`` names or of all."""
     algorithm = "direct" if target.exact else algorithm
+    reads = target.reads(node)
+    if problem.skips_pixels:
+        small = (*problem.dy[:3], problem.x[3])
+        reads[0] = emit_subsample(target, reads[0], problem.x, small, problem.strides)
+        problem = problem._replace(x=small, strides=(1, 1))
     timed = [
         (*candidate.split(problem, target.kernels), candidate)
         for candidate in CANDIDATES
         if algorithm in ("auto", candidate.family) and candidate.suits(problem)
     ]
     _, parts, candidate = min(timed, key=lambda t: t[0])
-    _emit(node, target, problem, parts, candidate, accumulate)
+    _emit(node, target, reads, problem, parts, candidate, accumulate)
 
 
 def _emit(
     node: Node,
     target: Target,
+    reads: list[Buffer | None],
     problem: Problem,
     parts: Split | WinogradSplit,
     candidate: Candidate,
@@ -125,7 +139,6 @@ def _emit(
     kernel = candidate.kernel(
         target.kernels, problem, accumulate=accumulate and single, **parts._asdict()
     )
-    reads = target.reads(node)
     target.emit(kernel, reads if single else reads[:2], [out])
     if not single:
         emit_chunks(node, target, out, parts.chunks, accumulate)
