@@ -233,6 +233,12 @@ CONVOLUTIONS = [
     depthwise((1, 4, 31, 16), (1, 9), 1, "same"),
     depthwise((3, 16, 15, 40), 3, 1, 1),
     depthwise((2, 20, 22, 600), 3, 1, 1),
+    # depthwise gradients of weights: chunks of rows and blocks of channels, of several bands each
+    depthwise((3, 9, 8, 330), 5, 1, "same"),
+    depthwise((2, 8, 7, 216), 7, 1, "same"),
+    depthwise((3, 40, 29, 72), 3, 2, "same"),
+    depthwise((1, 33, 30, 200), 3, 1, "same", 2),
+    *(C((2, 6, 7, n), 2 * n, window(3, 1, "same"), groups=n) for n in (7, 16, 33)),
 ]
 EPILOGUES = [(True, None), (True, "relu"), (False, None), (False, "relu")]
 

@@ -94,6 +94,14 @@ CYCNN_INLINE vf vsqrt(vf a)
 /* read and forget: bring the line of memory that holds *p into the cache */
 CYCNN_INLINE void touch(const float *p) { (void)*(const volatile float *)p; }
 
+/* the same address, but what was read there before is read again: gcc otherwise keeps it in registers
+ * from one round of a loop to the next, until there are none left */
+CYCNN_INLINE const float **anew(const float **p)
+{
+    __asm__("" : "+r"(p));
+    return p;
+}
+
 /* the larger of a and b, NaN where either is NaN */
 #if CYCNN_VECTOR_BYTES == 64
 CYCNN_INLINE vf vlargest(vf a, vf b)

@@ -28,6 +28,7 @@ cdef extern from "isa.h" nogil:
     vf vmin(vf, vf)
     vf vsqrt(vf)
     void touch(const float*)
+    const float** anew(const float**)
     vf vlargest(vf, vf)
     vf vselect_larger(vf, vf, vf, vf)
     vu vu_set1(uint32_t)

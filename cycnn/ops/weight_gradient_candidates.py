@@ -13,6 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from .base import Cost
+from .correlation import Axis
 from .subsample import emit_subsample
 
 if TYPE_CHECKING:
@@ -69,6 +70,13 @@ class Problem(NamedTuple):
             pairs += max(0, min(positions, math.ceil((size - offset) / stride)) - first)
         return pairs
 
+    def axis(self, axis: int) -> Axis:
+        """Where the taps of the convolution read along a spatial axis."""
+        positions, taps = self.dy[1 + axis], range(self.kernel_size[axis])
+        reads = tuple((t, t * self.dilation[axis] - self.pads[axis]) for t in taps)
+        phases = ((0, positions, reads),)
+        return Axis(self.x[1 + axis], positions, self.strides[axis], 1, len(taps), phases)
+
 
 class Split(NamedTuple):
     """Into how many parts pixels, filter rows, channel tiles and panels go; pixels in a block."""
@@ -80,6 +88,14 @@ class Split(NamedTuple):
     block: int
 
 
+class DepthwiseSplit(NamedTuple):
+    """Into how many parts rows of dy and vectors of channels go; rows in a band."""
+
+    chunks: int
+    channel_blocks: int
+    band: int
+
+
 class WinogradSplit(NamedTuple):
     """Into how many parts tiles, vectors of channels and panels go; tiles in a block."""
 
@@ -89,7 +105,8 @@ class WinogradSplit(NamedTuple):
     block: int
 
 
-Timed = tuple[float, "Split | WinogradSplit"]
+AnySplit = Split | DepthwiseSplit | WinogradSplit
+Timed = tuple[float, AnySplit]
 
 
 class Candidate(NamedTuple):
@@ -126,7 +143,7 @@ def _emit(
     target: Target,
     reads: list[Buffer | None],
     problem: Problem,
-    parts: Split | WinogradSplit,
+    parts: AnySplit,
     candidate: Candidate,
     accumulate: bool,
 ) -> None:
@@ -231,6 +248,50 @@ def _direct_kernel(kernels: Kernels, problem: Problem, accumulate: bool, **parts
     )
 
 
+# ---- one window per channel ----------------------------------------------------------------------
+
+BAND_BYTES = 160 * 1024  # of x and dy in a band, which the next one joins in the second-level cache
+DEPTHWISE_FLOPS_PER_WORKER = 1_000_000
+DEPTHWISE_FLOPS_PER_PARTIAL = 60
+AHEAD = 128  # floats beyond a block of channels that memory sends in vain
+
+
+def _is_depthwise(problem: Problem) -> bool:
+    return problem.groups == problem.x[3] == problem.dy[3]
+
+
+@lru_cache(maxsize=256)
+def depthwise_split(problem: Problem, vector: int) -> tuple[float, DepthwiseSplit]:
+    """The split of least estimated time, over powers of two, and that time.
+
+    A chunk reads rows of x that its neighbours read as well.
+    """
+    (n, p, q, c), (r, _) = problem.dy, problem.kernel_size
+    vectors, rows = math.ceil(c / vector), max(1, n * p)
+    row_bytes = 4 * c * (q + problem.x[1] * problem.x[2] / p)
+    flops = 2 * n * problem.seen(0) * problem.seen(1) * vectors * vector
+    best, least = None, math.inf
+    for chunks, blocks in product(_chunkings(rows, 1), _halvings(vectors)):
+        width, height = math.ceil(vectors / blocks), math.ceil(rows / chunks)
+        again = (r - 1) / problem.strides[0] * (chunks - 1) / 4
+        traffic = row_bytes * (rows + again) * (1 + AHEAD / (vector * width) * (blocks > 1))
+        work = flops + FLOPS_PER_BYTE * traffic
+        largest = width * height * chunks * blocks / (vectors * rows)  # to the mean
+        uneven = largest * _uneven(chunks * blocks, work / DEPTHWISE_FLOPS_PER_WORKER)
+        time = work * (1 + uneven) / 2
+        time += _partial_sums(problem, chunks, DEPTHWISE_FLOPS_PER_PARTIAL)
+        if time < least:
+            band = max(1, min(p, height, int(BAND_BYTES * blocks / row_bytes)))
+            best, least = DepthwiseSplit(chunks, blocks, band), time
+    return least, best
+
+
+def _depthwise_kernel(kernels: Kernels, problem: Problem, **parts: int) -> tuple:
+    return kernels.conv_depthwise_weight.gradient(
+        problem.x[0], problem.x[3], problem.axis(0), problem.axis(1), **parts
+    )
+
+
 # ---- Winograd's products of tiles ---------------------------------------------------------------
 
 WINOGRAD_FLOPS_PER_WORKER = 8_000_000
@@ -308,9 +369,15 @@ def _winograd(m: int) -> Candidate:
 CANDIDATES = (
     Candidate(
         "direct",
-        lambda problem: True,
+        lambda problem: not _is_depthwise(problem),
         lambda problem, kernels: split(problem, kernels.conv_weight.TILE),
         _direct_kernel,
+    ),
+    Candidate(
+        "direct",
+        _is_depthwise,
+        lambda problem, kernels: depthwise_split(problem, kernels.conv_depthwise_weight.VECTOR),
+        _depthwise_kernel,
     ),
     _winograd(2),
     _winograd(4),
