@@ -16,9 +16,9 @@ An item is a block of output rows of one image; it does not depend on how many i
 
 from libc.string cimport memcpy, memset
 
-from .isa cimport VL
+from .isa cimport VL, vstream_end
 from .step cimport Step, kernel
-from .tile cimport Tile, set_activation, stack, tiles_of_width
+from .tile cimport Multiply, Tile, can_stream, set_activation, stack, tiles_of_width
 
 cdef struct Attributes:
     Py_ssize_t images
@@ -34,10 +34,15 @@ cdef struct Attributes:
     Py_ssize_t padded_width     # pixels of a padded row
     int nv
     int activation
+    bint stream             # whether y will not be read soon
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, mr, t)
+    tiles_of_width(nv, False, False, mr, t)
+
+
+cdef void stream_tiles(int nv, int mr, const Tile* t) noexcept nogil:
+    tiles_of_width(nv, False, True, mr, t)
 
 
 cdef void copy_pixels(const Attributes* a, const float* x, Py_ssize_t n, float* to) noexcept nogil:
@@ -73,6 +78,8 @@ cdef void multiply(const Attributes* a, const float* x, Py_ssize_t x_width, cons
     """Output rows 0 to ``rows`` from the image row and column where their first tap reads."""
     cdef Tile t
     cdef Py_ssize_t wide = a.nv * VL, row = x_width * a.channels, p, panel, at
+    cdef bint stream = a.stream and can_stream(y, a.y_step, a.activation)
+    cdef Multiply tiles = stream_tiles if stream else multiply_tiles
     t.taps, t.tap, t.depth = a.kh, NULL, a.kw * a.channels
     t.tap_step, t.row_step = a.row_dilation * row, a.column_step * a.channels
     t.y_step, t.bias, t.residual = a.y_step, NULL, NULL
@@ -87,7 +94,9 @@ cdef void multiply(const Attributes* a, const float* x, Py_ssize_t x_width, cons
             t.a, t.y = x + p * a.row_step * row, y + at
             if residual != NULL:
                 t.residual = residual + at
-            stack(multiply_tiles, a.out_width, a.nv, &t)
+            stack(tiles, a.out_width, a.nv, &t)
+    if stream:
+        vstream_end()
 
 
 cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
@@ -121,12 +130,14 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
 
 
 def convolve(images, x_shape, y_shape, kernel_size, nv, *, row_step, row_dilation, top, column_step,
-             left, row_blocks, activation=0, x_step=None, y_step=None):
+             left, row_blocks, activation=0, stream=False, x_step=None, y_step=None):
     """x (images, *x_shape), panels of w, b or absent, residual or absent -> y (images, *y_shape);
-    shapes are (H, W, C), pixels lie ``x_step`` and ``y_step`` floats apart"""
+    shapes are (H, W, C), pixels lie ``x_step`` and ``y_step`` floats apart;
+    y goes past the caches where ``stream`` says so"""
     cdef Attributes a
     cdef Py_ssize_t last_row, most_rows
-    a.images, a.nv, a.activation, a.row_blocks = images, nv, activation, row_blocks
+    a.images, a.nv, a.row_blocks = images, nv, row_blocks
+    a.activation, a.stream = activation, stream
     a.height, a.width, a.channels = x_shape
     a.out_height, a.out_width, a.filters = y_shape
     a.x_step, a.y_step = x_step or a.channels, y_step or a.filters

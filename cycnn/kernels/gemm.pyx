@@ -7,12 +7,10 @@ packed from `pack.rows` or `pack.columns`; b and the residual may be absent, and
 out like y, may be y. An item is a block of rows times a block of panels.
 """
 
-from .isa cimport VL, touch
+from .ahead cimport LINE
+from .isa cimport VL, touch, vstream_end
 from .step cimport Step, kernel
-from .tile cimport Tile, set_activation, stack, tiles_of_width
-
-cdef enum:
-    LINE = 16           # floats in a cache line
+from .tile cimport Multiply, Tile, can_stream, set_activation, stack, tiles_of_width
 
 cdef struct Attributes:
     Py_ssize_t rows
@@ -22,6 +20,7 @@ cdef struct Attributes:
     Py_ssize_t y_step       # and of y
     int nv
     int activation
+    bint stream             # whether y will not be read soon
     Py_ssize_t row_blocks
     Py_ssize_t panels
     Py_ssize_t panel_blocks
@@ -32,10 +31,14 @@ DISTANT = 8 * 2**20  # bytes
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, mr, t)
+    tiles_of_width(nv, False, False, mr, t)
 
 
-cdef void multiply(const Attributes* a, Tile* t, const float* x, const float* panels,
+cdef void stream_tiles(int nv, int mr, const Tile* t) noexcept nogil:
+    tiles_of_width(nv, False, True, mr, t)
+
+
+cdef void multiply(const Attributes* a, Multiply tiles, Tile* t, const float* x, const float* panels,
                    const float* b, float* y, const float* residual, Py_ssize_t rows,
                    Py_ssize_t panel, Py_ssize_t last) noexcept nogil:
     """``rows`` rows times panels ``panel`` to ``last``."""
@@ -54,7 +57,7 @@ cdef void multiply(const Attributes* a, Tile* t, const float* x, const float* pa
             t.residual = residual + p * width
         t.columns = min(width, a.columns - p * width)
         t.a, t.y = x, y + p * width
-        stack(multiply_tiles, rows, a.nv, t)
+        stack(tiles, rows, a.nv, t)
 
 
 cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
@@ -67,6 +70,8 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef float* y = <float*> buffers[step.operand[4]]
     cdef Py_ssize_t item, i, j, row
     cdef Tile t
+    cdef bint stream = a.stream and can_stream(y, a.y_step, a.activation)
+    cdef Multiply tiles = stream_tiles if stream else multiply_tiles
     t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.a_step, 0
     t.y_step, t.bias, t.residual = a.y_step, NULL, NULL
     set_activation(&t, a.activation)
@@ -77,17 +82,21 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
         residual = <const float*> buffers[step.operand[3]]
         if residual != NULL:
             residual += row * a.y_step
-        multiply(a, &t, x + row * a.a_step, panels, b, y + row * a.y_step, residual,
+        multiply(a, tiles, &t, x + row * a.a_step, panels, b, y + row * a.y_step, residual,
                  a.rows * (i + 1) // a.row_blocks - row,
                  a.panels * j // a.panel_blocks, a.panels * (j + 1) // a.panel_blocks)
+    if stream:
+        vstream_end()
 
 
 def multiply_packed(rows, depth, columns, nv, *, row_blocks, panel_blocks, panels_first=False,
-                    activation=0, a_step=None, y_step=None):
+                    activation=0, stream=False, a_step=None, y_step=None):
     """a (rows, depth), panels of w (depth, columns), b (columns) or absent, residual or absent
-    -> y (rows, columns); rows of a and y lie ``a_step`` and ``y_step`` floats apart"""
+    -> y (rows, columns), past the caches where ``stream`` says so; rows of a and y lie ``a_step`` and
+    ``y_step`` floats apart"""
     cdef Attributes a
-    a.rows, a.depth, a.columns, a.nv, a.activation = rows, depth, columns, nv, activation
+    a.rows, a.depth, a.columns, a.nv = rows, depth, columns, nv
+    a.activation, a.stream = activation, stream
     a.a_step, a.y_step = a_step or depth, y_step or columns
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.row_blocks, a.panel_blocks, a.panels_first = row_blocks, panel_blocks, panels_first

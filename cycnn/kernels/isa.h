@@ -91,6 +91,23 @@ CYCNN_INLINE vf vsqrt(vf a)
 }
 #endif
 
+/* write past the caches, what will not be read soon; p lies on a boundary of VL floats, and other threads
+ * see it after vstream_end() */
+#if CYCNN_VECTOR_BYTES == 64
+CYCNN_INLINE void vstream(float *p, vf a) { _mm512_stream_ps(p, (__m512)a); }
+#elif CYCNN_VECTOR_BYTES == 32
+CYCNN_INLINE void vstream(float *p, vf a) { _mm256_stream_ps(p, (__m256)a); }
+#elif defined(__SSE2__)
+CYCNN_INLINE void vstream(float *p, vf a) { _mm_stream_ps(p, (__m128)a); }
+#else
+CYCNN_INLINE void vstream(float *p, vf a) { vstore(p, a); }
+#endif
+#if defined(__SSE2__)
+CYCNN_INLINE void vstream_end(void) { _mm_sfence(); }
+#else
+CYCNN_INLINE void vstream_end(void) {}
+#endif
+
 /* read and forget: bring the line of memory that holds *p into the cache */
 CYCNN_INLINE void touch(const float *p) { (void)*(const volatile float *)p; }
 

@@ -27,6 +27,8 @@ cdef extern from "isa.h" nogil:
     vf vmax(vf, vf)
     vf vmin(vf, vf)
     vf vsqrt(vf)
+    void vstream(float*, vf)
+    void vstream_end()
     void touch(const float*)
     const float** anew(const float**)
     vf vlargest(vf, vf)

@@ -12,9 +12,10 @@ one the accumulators pass through the stack on the way in and out, some 400 cycl
 """
 
 from .activation cimport RELU6, activate_all
+from .ahead cimport LINE
 from .isa cimport (
     MR1, MR2, MR4, VL, vadd, vf, vfma, vload, vload_part, vmax, vmin, vset1, vstore, vstore_part,
-    vzero,
+    vstream, vzero,
 )
 
 cdef extern from *:
@@ -54,6 +55,12 @@ cdef inline void set_activation(Tile* t, int activation) noexcept nogil:
     t.bounds = BOUNDS[activation if activation <= RELU6 else 0]
 
 
+cdef inline bint can_stream(const float* y, Py_ssize_t y_step, int activation) noexcept nogil:
+    """Whether rows of y start on cache lines, and `finish` does not read them again."""
+    return (activation <= RELU6 and y_step % LINE == 0
+            and <size_t> y % (LINE * sizeof(float)) == 0)
+
+
 cdef inline int tile_rows(int nv) noexcept nogil:
     """Height of the tile that is ``nv`` vectors wide."""
     return MR4 if nv == 4 else MR2 if nv == 2 else MR1
@@ -64,7 +71,8 @@ cdef inline Py_ssize_t lanes(Py_ssize_t columns, int j) noexcept nogil:
     return max(<Py_ssize_t> 0, min(<Py_ssize_t> VL, columns - j * VL))
 
 
-cdef inline void tile(const int mr, const int nv, const bint gather, const Tile* t) noexcept nogil:
+cdef inline void tile(const int mr, const int nv, const bint gather, const bint stream,
+                      const Tile* t) noexcept nogil:
     """y[i, :] = bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :]
               + residual[i, :]
 
@@ -122,42 +130,46 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const Tile*
                  else t.y + (n * mr + i) * t.y_step)
             if t.columns >= nv * VL:
                 for j in range(nv):
-                    vstore(y + j * VL, acc[i * nv + j])
+                    if stream:
+                        vstream(y + j * VL, acc[i * nv + j])
+                    else:
+                        vstore(y + j * VL, acc[i * nv + j])
             else:
                 for j in range(nv):
                     vstore_part(y + j * VL, acc[i * nv + j], lanes(t.columns, j))
 
 
-cdef inline void tiles(const int nv, const bint gather, const int mr, const Tile* t) noexcept nogil:
+cdef inline void tiles(const int nv, const bint gather, const bint stream, const int mr,
+                       const Tile* t) noexcept nogil:
     """The tiles with ``1 <= mr <= tile_rows(nv)`` rows: one specialised copy per height."""
     if mr == 1:
-        tile(1, nv, gather, t)
+        tile(1, nv, gather, stream, t)
     elif mr == 2:
-        tile(2, nv, gather, t)
+        tile(2, nv, gather, stream, t)
     elif mr == 3:
-        tile(3, nv, gather, t)
+        tile(3, nv, gather, stream, t)
     elif mr == 4 and tile_rows(nv) >= 4:
-        tile(4, nv, gather, t)
+        tile(4, nv, gather, stream, t)
     elif mr == 5 and tile_rows(nv) >= 5:
-        tile(5, nv, gather, t)
+        tile(5, nv, gather, stream, t)
     elif mr == 6 and tile_rows(nv) >= 6:
-        tile(6, nv, gather, t)
+        tile(6, nv, gather, stream, t)
     elif mr == 7 and tile_rows(nv) >= 7:
-        tile(7, nv, gather, t)
+        tile(7, nv, gather, stream, t)
     elif mr == 8 and tile_rows(nv) >= 8:
-        tile(8, nv, gather, t)
+        tile(8, nv, gather, stream, t)
     elif mr == 9 and tile_rows(nv) >= 9:
-        tile(9, nv, gather, t)
+        tile(9, nv, gather, stream, t)
     elif mr == 10 and tile_rows(nv) >= 10:
-        tile(10, nv, gather, t)
+        tile(10, nv, gather, stream, t)
     elif mr == 11 and tile_rows(nv) >= 11:
-        tile(11, nv, gather, t)
+        tile(11, nv, gather, stream, t)
     elif mr == 12 and tile_rows(nv) >= 12:
-        tile(12, nv, gather, t)
+        tile(12, nv, gather, stream, t)
     elif mr == 13 and tile_rows(nv) >= 13:
-        tile(13, nv, gather, t)
+        tile(13, nv, gather, stream, t)
     elif mr == 14 and tile_rows(nv) >= 14:
-        tile(14, nv, gather, t)
+        tile(14, nv, gather, stream, t)
 
 
 cdef inline void finish(const bint gather, int mr, const Tile* t) noexcept nogil:
@@ -169,15 +181,15 @@ cdef inline void finish(const bint gather, int mr, const Tile* t) noexcept nogil
         activate_all(t.activation, y, y, t.columns)
 
 
-cdef inline void tiles_of_width(const int nv, const bint gather, const int mr,
+cdef inline void tiles_of_width(const int nv, const bint gather, const bint stream, const int mr,
                                 const Tile* t) noexcept nogil:
     """The tiles that are ``nv`` = 4, 2 or 1 vectors wide; each kernel wraps it once."""
     if nv == 4:
-        tiles(4, gather, mr, t)
+        tiles(4, gather, stream, mr, t)
     elif nv == 2:
-        tiles(2, gather, mr, t)
+        tiles(2, gather, stream, mr, t)
     else:
-        tiles(1, gather, mr, t)
+        tiles(1, gather, stream, mr, t)
     if t.activation > RELU6:
         finish(gather, mr, t)
 

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from ..graph.ir import Graph, Node, Value
     from ..plan.lower import Buffer, Target
 
-__all__ = ["ITEMS", "ITEM_FLOPS", "Dense", "DenseBackwardData", "Reads", "cut", "emit_gemm"]
+__all__ = [
+    "ITEMS",
+    "ITEM_FLOPS",
+    "STREAM_BYTES",
+    "Dense",
+    "DenseBackwardData",
+    "Reads",
+    "cut",
+    "emit_gemm",
+]
 
 
 class Reads(NamedTuple):
@@ -39,6 +48,8 @@ class Reads(NamedTuple):
 # Items that a matrix product, or an image's convolution, is cut into, where each is this much work.
 ITEMS = 64
 ITEM_FLOPS = 1e6
+
+STREAM_BYTES = 2**24  # a result as large is not in the caches any more when it is read
 
 
 def emit_gemm(
@@ -76,6 +87,7 @@ def emit_gemm(
         panel_blocks=panel_blocks,
         panels_first=depth * columns > rows * depth,
         activation=activation,
+        stream=y.nbytes >= STREAM_BYTES,
         a_step=x_step,
         y_step=y_step,
     )

@@ -37,6 +37,7 @@ compiler = CYCNN_COMPILER.decode()  # what built this, for `config.get_config`
 
 cdef enum:
     LINE = 64  # bytes; what one thread writes never shares a cache line with another's
+    LARGE = 1048576  # bytes
     OPERANDS = 16
     DIMS = 8
 
@@ -170,7 +171,19 @@ cdef bint fits(const Array* spec, object array) noexcept:
 
 
 cdef object empty(const Array* spec):
-    return cnp.PyArray_EMPTY(spec.ndim, <cnp.npy_intp*> spec.shape, spec.type_number, 0)
+    """A new array; a large one starts on a cache line, so that it can be written past the caches."""
+    cdef cnp.npy_intp* shape = <cnp.npy_intp*> spec.shape
+    cdef cnp.ndarray array = cnp.PyArray_EMPTY(spec.ndim, shape, spec.type_number, 0)
+    cdef cnp.npy_intp nbytes = cnp.PyArray_NBYTES(array)
+    if nbytes < LARGE:
+        return array
+    nbytes += LINE
+    cdef cnp.ndarray memory = cnp.PyArray_EMPTY(1, &nbytes, cnp.NPY_UINT8, 0)
+    cdef size_t start = <size_t> cnp.PyArray_DATA(memory)
+    array = cnp.PyArray_SimpleNewFromData(spec.ndim, shape, spec.type_number,
+                                          <void*> ((start + LINE - 1) // LINE * LINE))
+    cnp.set_array_base(array, memory)
+    return array
 
 
 cdef int fill_arrays(Array* arrays, list specs, Py_ssize_t n_buffers) except -1:

@@ -1,0 +1,35 @@
+"""Results too large for the caches are written past them: the same bits, and memory that allows it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import cycnn
+import runner
+from cases import CASES
+from cycnn.ops import conv_candidates, dense
+
+PRODUCTS = [c for c in CASES if c.op.name in ("Dense", "Conv2D")]
+
+
+@pytest.mark.parametrize("case", PRODUCTS, ids=str)
+@pytest.mark.parametrize("tier", runner.TIERS)
+def test_streamed_results_have_the_same_bits(case, tier, monkeypatch):
+    expected = runner.run(case.op, case.arrays(), tier=tier)
+    for module in (dense, conv_candidates):
+        monkeypatch.setattr(module, "STREAM_BYTES", 0)
+    bench = runner.Bench(case.op, case.arrays(), tier=tier).run(threads=2)
+    bench.check()
+    assert all(map(runner.same_bits, bench.results, expected))
+
+
+def test_large_outputs_start_on_a_cache_line():
+    x = cycnn.layers.Input((64, 64, 3))
+    model = cycnn.Model(x, cycnn.layers.Conv2D(64, 3, seed=0)(x))
+    images = np.random.default_rng(0).standard_normal((20, 64, 64, 3), np.float32)
+    large = [cycnn.Session(model).run(images) for _ in range(5)]
+    assert [y.ctypes.data % 64 for y in large] == [0] * 5
+    assert large[0].nbytes > dense.STREAM_BYTES
+    alone = [cycnn.Session(model).run(image[None])[0] for image in images]
+    np.testing.assert_array_equal(large[0], alone)
