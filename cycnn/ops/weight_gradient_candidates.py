@@ -251,9 +251,9 @@ def _direct_kernel(kernels: Kernels, problem: Problem, accumulate: bool, **parts
 # ---- one window per channel ----------------------------------------------------------------------
 
 BAND_BYTES = 160 * 1024  # of x and dy in a band, which the next one joins in the second-level cache
-DEPTHWISE_FLOPS_PER_WORKER = 1_000_000
+DEPTHWISE_FLOPS_PER_WORKER = 2_000_000
 DEPTHWISE_FLOPS_PER_PARTIAL = 60
-AHEAD = 128  # floats beyond a block of channels that memory sends in vain
+AHEAD = 32  # floats beyond a block of channels that memory sends in vain
 
 
 def _is_depthwise(problem: Problem) -> bool:
