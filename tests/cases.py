@@ -233,12 +233,15 @@ CONVOLUTIONS = [
     depthwise((1, 4, 31, 16), (1, 9), 1, "same"),
     depthwise((3, 16, 15, 40), 3, 1, 1),
     depthwise((2, 20, 22, 600), 3, 1, 1),
-    # depthwise gradients of weights: chunks of rows and blocks of channels, of several bands each
+    # two filters to a channel
+    *(C((2, 6, 7, n), 2 * n, window(3, 1, "same"), groups=n) for n in (7, 16, 33)),
+]
+# of which only gradients of weights are taken, large enough for chunks and for bands within them
+SPLIT_DEPTHWISE = [
     depthwise((3, 9, 8, 330), 5, 1, "same"),
     depthwise((2, 8, 7, 216), 7, 1, "same"),
     depthwise((3, 40, 29, 72), 3, 2, "same"),
     depthwise((1, 33, 30, 200), 3, 1, "same", 2),
-    *(C((2, 6, 7, n), 2 * n, window(3, 1, "same"), groups=n) for n in (7, 16, 33)),
 ]
 EPILOGUES = [(True, None), (True, "relu"), (False, None), (False, "relu")]
 
@@ -411,6 +414,7 @@ CASES = [
     *(c.backward_data(residual=True) for c in [*CONVOLUTIONS, *WINOGRAD[2::5]] if c.groups == 1),
     *(c.backward_weight(i % 3 == 0) for i, c in enumerate(CONVOLUTIONS)),
     *(c.backward_weight(i % 3 == 0) for i, c in enumerate(WINOGRAD)),
+    *(c.backward_weight(i % 2 == 0) for i, c in enumerate(SPLIT_DEPTHWISE)),
     *(
         case(Dense(activation), (n, i), (i, u), (u,) if bias else None)
         for k, (n, i, u) in enumerate(DENSE)

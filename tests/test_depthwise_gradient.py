@@ -1,0 +1,55 @@
+"""Weight gradients of depthwise convolution: where their kernel is taken, and every way to cut it."""
+
+from __future__ import annotations
+
+import pytest
+
+import cases
+import oracle
+import runner
+from cycnn.ops import weight_gradient_candidates
+from cycnn.ops.weight_gradient_candidates import DepthwiseSplit
+
+tiers = pytest.mark.parametrize("tier", runner.TIERS)
+
+# (chunks, blocks of channels, rows in a band): bands that end within images and at their ends, blocks
+# of a vector and of several, chunks that begin within an image
+CUTS = [(1, 1, 1), (1, 4, 3), (3, 1, 2), (5, 3, 2), (7, 2, 100)]
+LAYERS = [
+    cases.depthwise((3, 11, 9, 70), 3, 1, "same"),
+    cases.depthwise((2, 12, 11, 70), 5, 2, "same"),
+    cases.depthwise((2, 9, 10, 70), 7, 1, "same"),
+    cases.depthwise((2, 13, 12, 70), 3, 1, "same", 2),
+    cases.depthwise((3, 24, 20, 140), 3, 1, "same"),  # beyond the nearest caches: fetched ahead
+]
+
+
+@tiers
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_one_filter_a_channel_takes_the_kernel(layer, tier):
+    case = layer.backward_weight(False)
+    assert runner.kernels_of(case.op, case.arrays(), tier)[0] == "conv_depthwise_weight"
+
+
+@tiers
+def test_several_filters_a_channel_do_not(tier):
+    layer = cases.Convolution((2, 6, 7, 16), 32, cases.window(3), groups=16)
+    case = layer.backward_weight(False)
+    assert "conv_depthwise_weight" not in runner.kernels_of(case.op, case.arrays(), tier)
+
+
+@tiers
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_every_cut_sums_all_rows(monkeypatch, layer, accumulate, cut, tier):
+    split = DepthwiseSplit(*cut)
+    monkeypatch.setattr(weight_gradient_candidates, "depthwise_split", lambda *_: (0.0, split))
+    case = layer.backward_weight(accumulate)
+    expected, results = oracle.expected(case.op, case.arrays()), []
+    for threads in (1, 3):
+        bench = runner.Bench(case.op, case.arrays(), tier=tier).run(threads=threads)
+        bench.check()
+        runner.assert_close(bench.results, expected)
+        results.append(bench.results[0].copy())
+    assert runner.same_bits(*results)
