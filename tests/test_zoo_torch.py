@@ -69,9 +69,17 @@ def test_outputs(pair):
     np.testing.assert_allclose(model.predict(x), expected, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("exact", "bound"), [(True, 1e-3), (False, 5e-2)])
-def test_loss_and_gradients(pair, exact, bound):
-    """Transforms round more, and 120 layers of kinks and norms of few values enlarge that."""
+# Most gradients agree to TYPICAL, whether transforms are excluded (True) or not. A share e of activations that
+# rounding takes across a kink changes a gradient by the root of e, and VGG has most of them. Where norms see
+# few values single gradients are further off, most so in DenseNet, where PyTorch in float32 is 1.5e-2 off
+# as well.
+TYPICAL = {True: 1e-4, False: 3e-3}
+WORST = {True: 1e-3, False: 1e-2}
+WORST_OF_DENSENET = 3e-2
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_loss_and_gradients(pair, exact, request):
     model, twin = pair
     model.compile(optimizers.SGD(0.0))
     x, y, image = batch(model, twin)
@@ -84,6 +92,11 @@ def test_loss_and_gradients(pair, exact, bound):
     assert abs(loss - expected.item()) < 1e-4 * abs(expected.item())
     gradients = [(step.gradient(p.ours), p.gradient()) for p in twin.pairs if p.ours.trainable]
     largest = max(np.linalg.norm(expected) for _, expected in gradients)
-    for found, expected in gradients:
-        error = np.linalg.norm(found - expected)
-        assert error < bound * np.linalg.norm(expected) + 1e-6 * largest  # 0 where a norm follows
+    errors = [
+        np.linalg.norm(found - expected)
+        / (np.linalg.norm(expected) + 1e-3 * largest)  # 0 where a norm follows
+        for found, expected in gradients
+    ]
+    assert np.median(errors) < TYPICAL[exact]
+    densenet = request.node.callspec.params["pair"] == "densenet121"
+    assert max(errors) < (WORST_OF_DENSENET if densenet else WORST[exact])
