@@ -69,10 +69,10 @@ def test_outputs(pair):
     np.testing.assert_allclose(model.predict(x), expected, atol=1e-5 * np.abs(expected).max())
 
 
-# Most gradients agree to TYPICAL, whether transforms are excluded (True) or not. A share e of activations that
-# rounding takes across a kink changes a gradient by the root of e, and VGG has most of them. Where norms see
-# few values single gradients are further off, most so in DenseNet, where PyTorch in float32 is 1.5e-2 off
-# as well.
+# Most gradients agree to TYPICAL, whether transforms are excluded (True) or not. A share e of activations
+# that rounding takes across a kink changes a gradient by the root of e, and VGG has most of them. Where
+# norms see few values single gradients are further off, most so in DenseNet, where PyTorch in float32 is
+# 1.5e-2 off as well.
 TYPICAL = {True: 1e-4, False: 3e-3}
 WORST = {True: 1e-3, False: 1e-2}
 WORST_OF_DENSENET = 3e-2
