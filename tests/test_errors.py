@@ -116,7 +116,8 @@ REFUSED = [
     (GlobalMaxPool2DBackward(), [I, (3, 4)], r"dy of shape \(2, 4\). Received shape \(3, 4\)"),
     # batch normalization
     (BatchNorm(), [(4,), None, None], r"x of shape \(N, ..., C\).*Received: \(4,\)"),
-    (BatchNorm(), [(2, None), None, None], r"with known C. Received: \(2, None\)"),
+    (BatchNorm(), [(2, None), None, None], r"with known C >= 1. Received: \(2, None\)"),
+    (BatchNorm(), [(2, 0), (0,), (0,)], r"with known C >= 1. Received: \(2, 0\)"),
     (BatchNorm(), [I, (5,), None], r"gamma of shape \(4,\).*Received: gamma of shape \(5,\)"),
     (BatchNorm(), [I, None, (4, 1)], r"beta of shape \(4,\).*Received: beta of shape \(4, 1\)"),
     (BatchNorm(), [(1, 1, 1, 4), None, None], r"two values or more.*\(1, 1, 1, 4\)"),

@@ -46,7 +46,7 @@ def relu6_backward(y: object, dy: object) -> np.ndarray:
 
 
 def sigmoid(x: object) -> np.ndarray:
-    """``1 / (1 + exp(-x))``; 0 below -87.1, where it would be no normal number."""
+    """``1 / (1 + exp(-x))``; 0 below -87.1, next to the smallest normal number."""
     return _activation("sigmoid", x)
 
 
@@ -56,7 +56,7 @@ def sigmoid_backward(y: object, dy: object) -> np.ndarray:
 
 
 def silu(x: object) -> np.ndarray:
-    """``x sigmoid(x)``, also called swish; 0 below -87.1."""
+    """``x sigmoid(x)``, also called swish; 0 below -87.1, NaN for -inf."""
     return _activation("silu", x)
 
 

@@ -9,7 +9,8 @@ vectors. w is read as it is, b may be absent, x and y must not overlap.
 An item is a band of rows of one image, in all phases. A strip of its columns is walked down, each row
 through all channels. The tile is a row of neighbouring pixels, or two rows of them, times a vector of
 channels: what several windows share is loaded once. Where the taps read is looked up in a table of
-pointers, in which padding is a pointer to zeros; rows of taps outside the image are left out.
+pointers, in which padding is a pointer to zeros; rows of taps outside the image are left out, but by the
+tile of two rows, which multiplies zeros there.
 
 Where tensors lie beyond the caches, the memory of the next band is sent for meanwhile: windows jump
 between rows, which hides from the hardware that memory is read in order.

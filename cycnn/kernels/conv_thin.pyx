@@ -78,7 +78,7 @@ cdef void multiply(const Attributes* a, const float* x, Py_ssize_t x_width, cons
     """Output rows 0 to ``rows`` from the image row and column where their first tap reads."""
     cdef Tile t
     cdef Py_ssize_t wide = a.nv * VL, row = x_width * a.channels, p, panel, at
-    cdef bint stream = a.stream and can_stream(y, a.y_step, a.activation)
+    cdef bint stream = a.stream and can_stream(y, a.y_step, a.nv, a.activation)
     cdef Multiply tiles = stream_tiles if stream else multiply_tiles
     t.taps, t.tap, t.depth = a.kh, NULL, a.kw * a.channels
     t.tap_step, t.row_step = a.row_dilation * row, a.column_step * a.channels

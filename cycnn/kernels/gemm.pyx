@@ -70,7 +70,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef float* y = <float*> buffers[step.operand[4]]
     cdef Py_ssize_t item, i, j, row
     cdef Tile t
-    cdef bint stream = a.stream and can_stream(y, a.y_step, a.activation)
+    cdef bint stream = a.stream and can_stream(y, a.y_step, a.nv, a.activation)
     cdef Multiply tiles = stream_tiles if stream else multiply_tiles
     t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.a_step, 0
     t.y_step, t.bias, t.residual = a.y_step, NULL, NULL

@@ -55,9 +55,10 @@ cdef inline void set_activation(Tile* t, int activation) noexcept nogil:
     t.bounds = BOUNDS[activation if activation <= RELU6 else 0]
 
 
-cdef inline bint can_stream(const float* y, Py_ssize_t y_step, int activation) noexcept nogil:
-    """Whether rows of y start on cache lines, and `finish` does not read them again."""
-    return (activation <= RELU6 and y_step % LINE == 0
+cdef inline bint can_stream(const float* y, Py_ssize_t y_step, int nv,
+                            int activation) noexcept nogil:
+    """Whether tiles write whole cache lines of y, and `finish` does not read them again."""
+    return (activation <= RELU6 and y_step % LINE == 0 and nv * VL % LINE == 0
             and <size_t> y % (LINE * sizeof(float)) == 0)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import conv_winograd
 from .base import Cost
 from .correlation import Correlation
-from .dense import ITEM_FLOPS, ITEMS, STREAM_BYTES, Reads, cut, emit_gemm
+from .dense import ITEM_FLOPS, ITEMS, Reads, cut, emit_gemm, streams
 from .subsample import emit_subsample
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _emit_thin(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
         left=left,
         row_blocks=math.ceil(c.rows.out_size / rows),
         activation=c.activation,
-        stream=y.nbytes >= STREAM_BYTES,
+        stream=streams(y),
         x_step=c.x_step,
         y_step=c.y_step,
     )

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ITEMS",
     "ITEM_FLOPS",
-    "STREAM_BYTES",
     "Dense",
     "DenseBackwardData",
     "Reads",
     "cut",
     "emit_gemm",
+    "streams",
 ]
 
 
@@ -49,7 +49,12 @@ class Reads(NamedTuple):
 ITEMS = 64
 ITEM_FLOPS = 1e6
 
-STREAM_BYTES = 2**24  # a result as large is not in the caches any more when it is read
+STREAM_BYTES = 2**24
+
+
+def streams(y: Buffer) -> bool:
+    """Whether a result is so large that it is not in the caches any more when it is read."""
+    return y.nbytes >= STREAM_BYTES
 
 
 def emit_gemm(
@@ -87,7 +92,7 @@ def emit_gemm(
         panel_blocks=panel_blocks,
         panels_first=depth * columns > rows * depth,
         activation=activation,
-        stream=y.nbytes >= STREAM_BYTES,
+        stream=streams(y),
         a_step=x_step,
         y_step=y_step,
     )

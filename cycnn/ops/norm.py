@@ -30,9 +30,9 @@ CHANNEL_FLOPS = 50  # of what is done once a channel
 
 
 def _require_channels(op: str, x: Spec, x_name: str = "x", **vectors: Spec | None) -> None:
-    if x.rank < 2 or x.shape[-1] is None:
+    if x.rank < 2 or not x.shape[-1]:
         raise ShapeError(
-            f"`{op}` takes {x_name} of shape (N, ..., C) with known C. Received: {x.shape}."
+            f"`{op}` takes {x_name} of shape (N, ..., C) with known C >= 1. Received: {x.shape}."
         )
     for name, spec in vectors.items():
         if spec is not None and spec.shape != x.shape[-1:]:

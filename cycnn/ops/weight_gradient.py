@@ -99,8 +99,9 @@ class Conv2DBackwardWeight(WeightGradient):
         (above, _), (left, _) = self.window.pads(x[1:3])
         window, strides = self.window, self.window.strides
         if window.taps == 1 and (above, left) == (0, 0) and x[:3] == dy[:3]:
-            x, dy = (1, 1, math.prod(x[:3]), x[3]), (1, 1, math.prod(dy[:3]), dy[3])
             strides = (1, 1)  # whatever they were, one pixel an axis or all of them were taken
+            if self.groups == 1:
+                x, dy = (1, 1, math.prod(x[:3]), x[3]), (1, 1, math.prod(dy[:3]), dy[3])
         problem = Problem(
             x, dy, window.kernel, strides, window.dilation, (above, left), self.groups
         )

@@ -257,7 +257,7 @@ AHEAD = 32  # floats beyond a block of channels that memory sends in vain
 
 
 def _is_depthwise(problem: Problem) -> bool:
-    return problem.groups == problem.x[3] == problem.dy[3]
+    return problem.groups > 1 and problem.groups == problem.x[3] == problem.dy[3]
 
 
 @lru_cache(maxsize=256)

@@ -171,17 +171,22 @@ cdef bint fits(const Array* spec, object array) noexcept:
 
 
 cdef object empty(const Array* spec):
-    """A new array; a large one starts on a cache line, so that it can be written past the caches."""
+    """A new array; a large one starts on a cache line, so that it can be written past the caches.
+
+    It is then a view of memory that is a little larger.
+    """
     cdef cnp.npy_intp* shape = <cnp.npy_intp*> spec.shape
-    cdef cnp.ndarray array = cnp.PyArray_EMPTY(spec.ndim, shape, spec.type_number, 0)
-    cdef cnp.npy_intp nbytes = cnp.PyArray_NBYTES(array)
+    cdef cnp.npy_intp nbytes = cnp.PyArray_DescrFromType(spec.type_number).itemsize
+    cdef int d
+    for d in range(spec.ndim):
+        nbytes *= shape[d]
     if nbytes < LARGE:
-        return array
+        return cnp.PyArray_EMPTY(spec.ndim, shape, spec.type_number, 0)
     nbytes += LINE
     cdef cnp.ndarray memory = cnp.PyArray_EMPTY(1, &nbytes, cnp.NPY_UINT8, 0)
     cdef size_t start = <size_t> cnp.PyArray_DATA(memory)
-    array = cnp.PyArray_SimpleNewFromData(spec.ndim, shape, spec.type_number,
-                                          <void*> ((start + LINE - 1) // LINE * LINE))
+    cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(
+        spec.ndim, shape, spec.type_number, <void*> ((start + LINE - 1) // LINE * LINE))
     cnp.set_array_base(array, memory)
     return array
 

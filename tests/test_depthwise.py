@@ -1,4 +1,4 @@
-"""Weight gradients of depthwise convolution: where their kernel is taken, and every way to cut it."""
+"""Depthwise convolution: where its kernels are taken, cuts of the weight gradient, fetching ahead."""
 
 from __future__ import annotations
 
@@ -53,3 +53,19 @@ def test_every_cut_sums_all_rows(monkeypatch, layer, accumulate, cut, tier):
         runner.assert_close(bench.results, expected)
         results.append(bench.results[0].copy())
     assert runner.same_bits(*results)
+
+
+@tiers
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_fetching_ahead_changes_no_bit(monkeypatch, layer, tier):
+    for case in (
+        layer.forward(True, "relu6"),
+        layer.backward_data(),
+        layer.backward_weight(False),
+    ):
+        expected = runner.run(case.op, case.arrays(), tier=tier)
+        for module in ("conv_depthwise", "conv_depthwise_weight"):
+            monkeypatch.setattr(getattr(runner.KERNELS[tier], module), "DISTANT", 0)
+        results = runner.run(case.op, case.arrays(), tier=tier, threads=3)
+        monkeypatch.undo()
+        assert all(map(runner.same_bits, results, expected))
