@@ -208,13 +208,6 @@ CONVOLUTIONS = [
     C((0, 5, 6, 3), 8, window(3, 1, "same")),
     C((0, 4, 4, 16), 64, window(1)),
     depthwise((0, 4, 4, 8), 3),
-    depthwise((0, 4, 9, 4), 1),
-    C((0, 4, 9, 1), 1, window(1)),
-    C((0, 9, 8, 20), 24, window(1, 2)),
-    C((2, 9, 8, 20), 24, window(1, (1, 3))),
-    C((2, 9, 8, 20), 24, window(1, (3, 2), "same")),
-    depthwise((2, 20, 20, 40), 1),
-    depthwise((3, 1, 1, 40), 1, 2),
     C((3, 5, 5, 1), 1, window(3, 1, "same")),
     C((3, 6, 7, 16), 17, window(3, 1, "same")),
     C((3, 9, 9, 2), 65, window(3, 2)),
@@ -242,6 +235,14 @@ CONVOLUTIONS = [
     depthwise((2, 20, 22, 600), 3, 1, 1),
     # two filters to a channel
     *(C((2, 6, 7, n), 2 * n, window(3, 1, "same"), groups=n) for n in (7, 16, 33)),
+    # 1x1 windows that skip pixels, or have one filter a channel
+    depthwise((0, 4, 9, 4), 1),
+    C((0, 4, 9, 1), 1, window(1)),
+    C((0, 9, 8, 20), 24, window(1, 2)),
+    C((2, 9, 8, 20), 24, window(1, (1, 3))),
+    C((2, 9, 8, 20), 24, window(1, (3, 2), "same")),
+    depthwise((2, 20, 20, 40), 1),
+    depthwise((3, 1, 1, 40), 1, 2),
 ]
 # of which only gradients of weights are taken, large enough for chunks and for bands within them
 SPLIT_DEPTHWISE = [
