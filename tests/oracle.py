@@ -23,35 +23,56 @@ from oracle_pool import (
 )
 from oracle_windows import output_size, pad, positions, unpad
 
-
-def channels_of(group, total, groups):
-    """The slice of ``total`` channels that belongs to a group."""
-    each = total // groups
-    return slice(group * each, (group + 1) * each)
-
-
 # ---- convolution and dense -----------------------------------------------------------------------
+
+
+def grouped(patch, groups):
+    """(N, R, S, C) -> (groups, N, R * S * C / groups)"""
+    n, r, s, c = patch.shape
+    parts = patch.reshape(n, r, s, groups, c // groups).transpose(3, 0, 1, 2, 4)
+    return parts.reshape(groups, n, r * s * c // groups)
+
+
+def ungrouped(patch, shape):
+    """What `grouped` does, undone."""
+    n, r, s, c = shape
+    parts = patch.reshape(len(patch), n, r, s, c // len(patch))
+    return parts.transpose(1, 2, 3, 0, 4).reshape(shape)
+
+
+def grouped_filters(w, groups):
+    """(R, S, C / groups, K) -> (groups, R * S * C / groups, K / groups)"""
+    return w.reshape(-1, groups, w.shape[3] // groups).transpose(1, 0, 2)
+
+
+def ungrouped_filters(w, shape):
+    """What `grouped_filters` does, undone."""
+    return w.transpose(1, 0, 2).reshape(shape)
+
+
+def grouped_vectors(y, groups):
+    """(N, K) -> (groups, N, K / groups)"""
+    return y.reshape(len(y), groups, y.shape[1] // groups).transpose(1, 0, 2)
 
 
 def conv2d(op, x, w, b, residual=0):
     size, filters = x.shape[1:3], w.shape[3]
     y = np.zeros((x.shape[0], *output_size(op.window, size), filters))
-    padded = pad(x, op.window)
+    padded, w = pad(x, op.window), grouped_filters(w, op.groups)
     for p, q, (rows, columns) in positions(op.window, size):
-        for g in range(op.groups):
-            i, k = channels_of(g, x.shape[3], op.groups), channels_of(g, filters, op.groups)
-            y[:, p, q, k] = np.tensordot(padded[:, rows, columns, i], w[..., k], 3)
+        products = grouped(padded[:, rows, columns], op.groups) @ w
+        y[:, p, q] = products.transpose(1, 0, 2).reshape(y[:, p, q].shape)
     return activate((y if b is None else y + b) + residual, op.activation)
 
 
 def conv2d_backward_data(op, dy, w, absent=None, residual=0):
     size = op.x_shape[1:3]
     padded = pad(np.zeros(op.x_shape), op.window)
+    w = grouped_filters(w, op.groups).transpose(0, 2, 1)
     for p, q, (rows, columns) in positions(op.window, size):
-        for g in range(op.groups):
-            i = channels_of(g, op.x_shape[3], op.groups)
-            k = channels_of(g, w.shape[3], op.groups)
-            padded[:, rows, columns, i] += np.tensordot(dy[:, p, q, k], w[..., k], (1, 3))
+        patch = padded[:, rows, columns]
+        patch += ungrouped(grouped_vectors(dy[:, p, q], op.groups) @ w, patch.shape)
+        padded[:, rows, columns] = patch
     return unpad(padded, op.window, size) + residual
 
 
@@ -59,9 +80,9 @@ def conv2d_backward_weight(op, x, dy, into=None):
     dw = np.zeros(op.w_shape) if into is None else into.copy()
     padded = pad(x, op.window)
     for p, q, (rows, columns) in positions(op.window, x.shape[1:3]):
-        for g in range(op.groups):
-            i, k = channels_of(g, x.shape[3], op.groups), channels_of(g, dy.shape[3], op.groups)
-            dw[..., k] += np.tensordot(padded[:, rows, columns, i], dy[:, p, q, k], (0, 0))
+        patch = grouped(padded[:, rows, columns], op.groups)
+        sums = patch.transpose(0, 2, 1) @ grouped_vectors(dy[:, p, q], op.groups)
+        dw += ungrouped_filters(sums, dw.shape)
     return dw
 
 
