@@ -235,7 +235,9 @@ CONVOLUTIONS = [
     depthwise((2, 20, 22, 600), 3, 1, 1),
     # two filters to a channel
     *(C((2, 6, 7, n), 2 * n, window(3, 1, "same"), groups=n) for n in (7, 16, 33)),
-    # 1x1 windows that skip pixels, or have one filter a channel
+]
+# 1x1 windows that skip pixels, or have one filter a channel
+POINTWISE = [
     depthwise((0, 4, 9, 4), 1),
     C((0, 4, 9, 1), 1, window(1)),
     C((0, 9, 8, 20), 24, window(1, 2)),
@@ -423,6 +425,9 @@ CASES = [
     *(c.backward_weight(i % 3 == 0) for i, c in enumerate(CONVOLUTIONS)),
     *(c.backward_weight(i % 3 == 0) for i, c in enumerate(WINOGRAD)),
     *(c.backward_weight(i % 2 == 0) for i, c in enumerate(SPLIT_DEPTHWISE)),
+    *(c.forward(*EPILOGUES[i % 4]) for i, c in enumerate(POINTWISE)),
+    *(c.backward_data() for c in POINTWISE),
+    *(c.backward_weight(accumulate) for c in POINTWISE for accumulate in (False, True)),
     *(
         case(Dense(activation), (n, i), (i, u), (u,) if bias else None)
         for k, (n, i, u) in enumerate(DENSE)
