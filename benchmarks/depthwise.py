@@ -87,10 +87,7 @@ def main() -> None:
     parser.add_argument("--isa", choices=sorted(timing.PEER_ISA), help="hold everyone to one tier")
     parser.add_argument("--rounds", type=int, default=15)
     args = timing.parse(parser)
-    torch = timing.peer("torch")
-    if torch:
-        torch.set_num_threads(args.threads)
-        torch.set_grad_enabled(False)
+    torch = timing.torch_kernels(args.threads)
     cycnn.set_num_threads(args.threads)
     peak = Peak(dispatch.load().tier, args.threads)
     rows, summary = [], []

@@ -187,10 +187,7 @@ def main() -> None:
     parser.add_argument("--where", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--rounds", type=int, default=9)
     args = timing.parse(parser)
-    torch = timing.peer("torch")
-    if torch:
-        torch.set_num_threads(args.threads)
-        torch.set_grad_enabled(False)
+    torch = timing.torch_kernels(args.threads)
     rows = []
     print(f"{'':32s}{'GB/s:':>8s}")
     print(f"{'':8s}{'op':24s}{'cycnn':>8s}{'eager':>8s}{'ratio':>8s}{'copy':>8s}{'share':>8s}")

@@ -9,34 +9,17 @@ writes one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import timing
-from peak import library
+from peak import Copy
 
 import cycnn
 from cycnn import functional
-from cycnn.kernels import dispatch
 
 SHAPES = [(16, 56, 56, 64), (16, 14, 14, 256)]
 TENSORS = {"forward": 3, "backward": 5}
-PASSES = 8  # of a copy, so that starting threads does not count
 Calls = dict[str, Callable[[], object]]
-
-
-def copying(x: np.ndarray, threads: int) -> Callable[[], object]:
-    """Copy ``x`` PASSES times, shared among ``threads``: one tensor read and one written each time."""
-    loop, y = library(dispatch.load().tier).copy_memory, np.empty_like(x)
-    parts = [np.array_split(a.reshape(-1), threads) for a in (y, x)]
-    jobs = [(q.ctypes.data, p.ctypes.data, p.size) for q, p in zip(*parts, strict=True)]
-    pool = ThreadPoolExecutor(threads)
-
-    def copy(job: tuple[int, int, int]) -> None:
-        for _ in range(PASSES):
-            loop(*job)
-
-    return lambda: (y, list(pool.map(copy, jobs)))
 
 
 def ours(x: np.ndarray, dy: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> Calls:
@@ -73,14 +56,14 @@ def rows(torch, threads: int, rounds: int) -> Iterator[dict]:
     for shape in SHAPES:
         x, dy = rng.standard_normal((2, *shape), np.float32)
         weights = rng.standard_normal((2, shape[-1]), np.float32)
-        calls = {"cycnn": ours(x, dy, *weights)}
+        calls, copy = {"cycnn": ours(x, dy, *weights)}, Copy(x.nbytes, threads)
         if torch:
             calls["torch"] = torchs(torch, x, dy, *weights)
         for op, tensors in TENSORS.items():
             candidates = {name: c[op] for name, c in calls.items()}
-            times = timing.interleave(candidates | {"copy": copying(x, threads)}, rounds=rounds)
+            times = timing.interleave(candidates | {"copy": copy}, rounds=rounds)
             best = {name: t.best for name, t in times.items()}
-            best["copy"] /= PASSES
+            best["copy"] *= 2 * x.nbytes / copy.nbytes  # of one pass
             yield {
                 "op": op,
                 "shape": shape,
@@ -94,10 +77,7 @@ def main() -> None:
     parser = timing.arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     args = timing.parse(parser)
-    torch = timing.peer("torch")
-    if torch:
-        torch.set_num_threads(args.threads)
-        torch.set_grad_enabled(False)
+    torch = timing.torch_kernels(args.threads)
     cycnn.set_num_threads(args.threads)
     found = []
     print(f"{'op':10s}{'shape':>16s}{'cycnn us':>10s}{'torch us':>10s}{'share':>8s}{'ratio':>8s}")

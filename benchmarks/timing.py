@@ -152,6 +152,15 @@ def peer(module: str) -> object | None:
         return None
 
 
+def torch_kernels(threads: int) -> object | None:
+    """PyTorch on so many threads, recording no gradients; None where it is not installed."""
+    torch = peer("torch")
+    if torch:
+        torch.set_num_threads(threads)
+        torch.set_grad_enabled(False)
+    return torch
+
+
 def write(args: argparse.Namespace, rows: list[dict]) -> None:
     """Write ``rows`` and the machine's description to the file that ``--json`` names."""
     if args.json:
