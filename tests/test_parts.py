@@ -20,12 +20,13 @@ BATCH = 12
 
 
 def pyramid() -> cycnn.Model:
-    """Images that shrink, a branch around a part, and a flattened end."""
+    """Images that shrink, a branch around a part, folded batch norm, and a flattened end."""
     x = layers.Input((16, 16, 3))
     a = layers.Conv2D(16, 3, padding="same", activation="relu", seed=0)(x)
     b = layers.Conv2D(16, 3, padding="same", seed=1)(a)
     y = layers.MaxPooling2D(2)(layers.ReLU()(layers.Add()([a, b])))
     z = layers.Conv2D(24, 3, strides=2, seed=2)(y)
+    z = layers.BatchNormalization()(z)
     return cycnn.Model(x, [layers.Dense(5, seed=3)(layers.Flatten()(z)), layers.Flatten()(z)])
 
 
@@ -74,6 +75,13 @@ def test_early_layers_take_few_images_and_late_ones_many():
     turns = [step.turns for step in plan.steps]
     assert turns == sorted(turns, reverse=True)
     assert turns[0] > turns[-1] >= 1
+
+
+def test_networks_with_batch_norm_take_turns():
+    model = cycnn.zoo.mobilenet_v2(seed=0)
+    turns = [step.turns for step in model.plan((4, 224, 224, 3)).steps]
+    assert turns[0] == 4
+    assert turns[-1] == 1
 
 
 def test_turns_need_less_memory():

@@ -35,9 +35,10 @@ class Part:
 def cut(graph: Graph, specialise: Callable[[int], Graph], cache: int = CACHE) -> list[Part]:
     """The parts of a concrete inference ``graph``; ``specialise(n)`` is the same for n images."""
     batch = graph.inputs[0].spec.shape[0] if graph.inputs else 1
-    if batch < 2 or any(v.spec.shape[0] != batch for v in _images(graph)):
+    moving = _moving(graph)
+    if batch < 2 or any(v.spec.shape[0] != batch for v in moving):
         return [Part(graph, 0, len(graph.nodes))]
-    runs = _join(_runs(graph, batch, cache), cache)
+    runs = _join(_runs(graph, moving, batch, cache), cache)
     graphs = {batch: graph}
     for run in runs:
         if run.images not in graphs:
@@ -45,8 +46,13 @@ def cut(graph: Graph, specialise: Callable[[int], Graph], cache: int = CACHE) ->
     return [Part(graphs[r.images], r.first, r.last, batch // r.images) for r in runs]
 
 
-def _images(graph: Graph) -> list[Value]:
-    return [*graph.inputs, *graph.outputs, *(v for n in graph.nodes for v in n.outputs)]
+def _moving(graph: Graph) -> set[Value]:
+    """What comes from the images, and not from weights alone."""
+    moving = set(graph.inputs)
+    for node in graph.nodes:
+        if moving.intersection(node.inputs):
+            moving.update(node.outputs)
+    return moving
 
 
 @dataclass
@@ -57,14 +63,13 @@ class _Run:
     weights: int  # bytes
 
 
-def _runs(graph: Graph, batch: int, cache: int) -> list[_Run]:
+def _runs(graph: Graph, moving: set[Value], batch: int, cache: int) -> list[_Run]:
     """Runs of nodes that can take equally many images: all of which a divisor of the batch is."""
     divisors = [n for n in range(1, batch + 1) if batch % n == 0]
     runs: list[_Run] = []
     for i, node in enumerate(graph.nodes):
         values = [v for v in (*node.inputs, *node.outputs) if v is not None]
-        moving = [v for v in values if v.kind in ("input", "temporary")]
-        image = sum(v.spec.nbytes for v in moving) // batch
+        image = sum(v.spec.nbytes for v in values if v in moving) // batch
         images = max((n for n in divisors if n * image <= cache), default=1)
         weights = sum(v.spec.nbytes for v in values if v not in moving)
         if runs and runs[-1].images == images:
