@@ -100,8 +100,9 @@ class Model:
 
     # ---- inference
 
-    def inference(self, purpose: str) -> Inference:
-        """A new engine with the weights as they are now (the way a `Session` starts)."""
+    def inference(self, purpose: str, *, freeze: bool = True) -> Inference:
+        """A new engine (the way a `Session` starts), with copies of the weights as they are now, unless
+        ``freeze`` is False: then nobody may change them any more."""
         engine = Inference(
             self.inputs,
             self.outputs,
@@ -110,8 +111,9 @@ class Model:
             guard=Lock(),
             exact=is_exact(),
         )
-        with self._guard:
-            engine.freeze()
+        if freeze:
+            with self._guard:
+                engine.freeze()
         return engine
 
     def _versions(self) -> tuple:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -163,8 +164,8 @@ class Inference:
 class Session:
     """A trained network, frozen, for serving: safe to call from many Python threads at once.
 
-    ``model`` is a model or the path of a saved one; its weights are copied, so later training does not
-    change a session. ``threads`` is the number of threads a call may use, by default the process's
+    ``model`` is the path of a saved model, or a model, whose weights are copied, so that later training
+    does not change a session. ``threads`` is the number of threads a call may use, by default the process's
     budget at each call. ``optimize_for`` is "latency" or "throughput", for algorithms to be chosen by
     (those of this version serve both); they never depend on threads or batch, so a sample's result is
     the same in any batch. Raises `ArgumentError`, or
@@ -181,7 +182,8 @@ class Session:
         from .model import Model
         from .saving import load
 
-        if isinstance(model, (str, os.PathLike)):
+        loaded = isinstance(model, (str, os.PathLike))  # then nobody else changes the weights
+        if loaded:
             model = load(model)
         if not isinstance(model, Model):
             raise ArgumentError(
@@ -193,7 +195,8 @@ class Session:
                 f"Received: optimize_for={optimize_for!r}."
             )
         self._threads = None if threads is None else thread_budget.check(threads)
-        self._inference = model.inference(optimize_for)
+        self._inference = model.inference(optimize_for, freeze=not loaded)
+        self._loaded_bytes = sum(4 * p.size for p in model.parameters) if loaded else 0
         self._single = len(model.outputs) == 1
         self._recent: dict[tuple[int, ...], Program] = {}
         self.class_names = model.class_names
@@ -230,3 +233,8 @@ class Session:
     def plan(self, *shapes: tuple[int, ...]) -> Plan:
         """The plan for inputs of these shapes, batch included."""
         return self._inference.plan(shapes)
+
+    def memory(self, *shapes: tuple[int, ...]) -> Memory:
+        """The memory that the session and a call on inputs of these shapes, batch included, take."""
+        found = self._inference.memory(shapes, thread_budget.resolve(self._threads))
+        return replace(found, weights=found.weights + self._loaded_bytes)

@@ -48,14 +48,15 @@ static inline double cycnn_now(void)
     return t.tv_sec + 1e-9 * t.tv_nsec;
 }
 
+/* Huge pages hold a large block, but not its end: one that is hardly used would take its whole size. */
 static inline void *cycnn_allocate(size_t bytes)
 {
     void *p = NULL;
-    size_t align = bytes >= (4u << 20) ? (2u << 20) : 64;
-    bytes = (bytes + align - 1) / align * align;
+    size_t huge = 2u << 20;
+    size_t align = bytes >= 2 * huge ? huge : 64;
     if (posix_memalign(&p, align, bytes)) return NULL;
 #ifdef MADV_HUGEPAGE
-    if (align > 64) madvise(p, bytes, MADV_HUGEPAGE);
+    if (align == huge) madvise(p, bytes / huge * huge, MADV_HUGEPAGE);
 #endif
     return p;
 }
