@@ -20,7 +20,6 @@ import timing
 import cycnn
 
 PEERS = ("torch", "compiled", "onnxruntime", "openvino", "ncnn")
-MODULES = {"compiled": "torch", "ncnn": "pnnx"}  # what a peer needs, where its name does not say so
 
 
 def calibrate(network, images: np.ndarray) -> None:
@@ -104,10 +103,6 @@ def show_means(found: list[dict]) -> None:
             print(f"batch {batch}, threads {threads}: fastest peer / cycnn {mean:.2f}")
 
 
-def installed(names: Sequence[str]) -> list[str]:
-    return [name for name in names if timing.peer(MODULES.get(name, name))]
-
-
 def main() -> None:
     parser = timing.arguments(__doc__, threads=(1, 2))
     several = {"nargs": "+", "metavar": "NAME"}
@@ -121,7 +116,7 @@ def main() -> None:
     args = timing.parse(parser)
     if not timing.peer("torch"):
         raise SystemExit("PyTorch is needed: it writes the files that the peers read")
-    names = installed(args.peers)
+    names = timing.installed(args.peers)
     heads = "".join(f"{name:>12s}" for name in ("cycnn", *names))
     print(f"{'network':16s}{'batch':>5s}{'threads':>8s}{heads}  ratio  fastest       apart")
     found = []

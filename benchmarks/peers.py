@@ -42,8 +42,10 @@ class Network:
 
     @cached_property
     def onnx(self) -> Path:
-        """An ONNX file, for any batch."""
+        """An ONNX file, for any batch; one that is there already is taken."""
         path = self.folder / "network.onnx"
+        if path.exists():
+            return path
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -60,7 +62,10 @@ class Network:
 
     @cached_property
     def ncnn(self) -> Path:
-        """ncnn's description of the network; its weights are beside it, ending in .bin."""
+        """ncnn's description of the network, like `onnx`; its weights are beside it, ending in .bin."""
+        path = self.folder / "network.ncnn.param"
+        if path.exists():
+            return path
         program = Path(importlib.util.find_spec("pnnx").origin).with_name("pnnx")
         shape = ",".join(map(str, (1, *self.image)))
         subprocess.run(
@@ -70,7 +75,7 @@ class Network:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        return self.folder / "network.ncnn.param"
+        return path
 
 
 def session(network: Network, images: np.ndarray, threads: int) -> Call:

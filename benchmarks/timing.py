@@ -152,6 +152,15 @@ def peer(module: str) -> object | None:
         return None
 
 
+# the module that a peer needs, where its name does not say so
+MODULES = {"compiled": "torch", "ncnn": "pnnx"}
+
+
+def installed(names: Sequence[str]) -> list[str]:
+    """Those peers that are installed, with a sentence for each that is not."""
+    return [name for name in names if peer(MODULES.get(name, name))]
+
+
 def torch_kernels(threads: int) -> object | None:
     """PyTorch on so many threads, recording no gradients; None where it is not installed."""
     torch = peer("torch")
