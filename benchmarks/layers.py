@@ -26,12 +26,16 @@ OPS = ("forward", "backward_data", "backward_weight", "gemm")
 
 @dataclass
 class Case:
-    """One row: an operation of ``flops`` with a call for each candidate; cycnn's is the first."""
+    """One row: an operation of ``flops`` with a call for each candidate; cycnn's is the first.
+
+    ``nbytes``: what has to come from memory or go there, every tensor once.
+    """
 
     name: str
     op: str
     batch: int
     flops: float
+    nbytes: int
     needs: float | None
     calls: Calls = field(default_factory=dict)
 
@@ -49,7 +53,8 @@ def convolution(shape: Convolution, op: str, batch: int, torch) -> Case:
         "dilation_rate": shape.dilation,
         "groups": shape.groups,
     }
-    case = Case(str(shape), op, batch, shape.flops(batch), required(shape, op, batch))
+    nbytes = x.nbytes + w.nbytes + dy.nbytes
+    case = Case(str(shape), op, batch, shape.flops(batch), nbytes, required(shape, op, batch))
     if op == "forward":
         packed, b = functional.pack(w), normal(shape.filters)
         case.calls["cycnn"] = lambda: functional.conv2d(x, packed, b, **window)
@@ -86,7 +91,7 @@ def gemm(torch) -> Case:
     """A matrix product with the right-hand side packed ahead of time."""
     x, w = normal(GEMM, GEMM), normal(GEMM, GEMM)
     packed = functional.pack(w)
-    case = Case(f"{GEMM}^3", "gemm", 1, 2.0 * GEMM**3, 0.95)
+    case = Case(f"{GEMM}^3", "gemm", 1, 2.0 * GEMM**3, 3 * x.nbytes, 0.95)
     case.calls["cycnn"] = lambda: functional.dense(x, packed)
     if torch:
         tx, tw = torch.from_numpy(x).clone(), torch.from_numpy(w).clone()
@@ -110,6 +115,7 @@ def measure(case: Case, peak: Peak, rounds: int) -> dict:
     times = timing.interleave({**case.calls, "peak": peak}, rounds=rounds)
     flops = {name: peak.flops if name == "peak" else case.flops for name in times}
     row = {"op": case.op, "shape": case.name, "batch": case.batch, "needs": case.needs}
+    row |= {"flops": case.flops, "bytes": case.nbytes}
     row["gflops"] = {name: t.gflops(flops[name]) for name, t in times.items()}
     row["median_gflops"] = {name: flops[name] / t.median * 1e-9 for name, t in times.items()}
     row["share"] = row["gflops"]["cycnn"] / row["gflops"]["peak"]

@@ -233,7 +233,9 @@ def main() -> None:
     several = {"nargs": "+", "metavar": "NAME"}
     networks = [*training.BATCHES]
     parser.add_argument("--networks", **several, choices=networks, default=networks)
-    parser.add_argument("--peers", **several, choices=PREDICTION_PEERS, default=PREDICTION_PEERS)
+    parser.add_argument(
+        "--peers", nargs="*", choices=PREDICTION_PEERS, default=PREDICTION_PEERS, metavar="NAME"
+    )
     steps = ["training", "prediction"]
     parser.add_argument("--steps", **several, choices=steps, default=steps)
     parser.add_argument("--batch", type=int, help="of training, instead of 128 or 16")

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import timing
 
+from cycnn.kernels import dispatch
 from cycnn.kernels.dispatch import supported_tiers
 
 SOURCE = Path(__file__).with_name("peak.c")
@@ -101,6 +102,14 @@ def bandwidth(nbytes: int, threads: int) -> dict[str, float]:
         moved = {name: call() for name, call in calls.items()}
         times = timing.interleave(calls, rounds=7)
     return {name: moved[name] / times[name].median * 1e-9 for name in calls}
+
+
+def limits(threads: int) -> dict[str, object]:
+    """GFLOP/s in the tier that cycnn runs in, and GB/s of memory beyond the caches."""
+    tier = dispatch.load().tier
+    peak = Peak(tier, threads)
+    gflops = timing.interleave({tier: peak})[tier].gflops(peak.flops)
+    return {"tier": tier, "threads": threads, "gflops": gflops} | bandwidth(1 << 28, threads)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ is left when neighbours are quiet; whole steps and calls by their medians. Files
 from __future__ import annotations
 
 import argparse
+import datetime
 import gc
 import json
 import os
@@ -171,7 +172,26 @@ def torch_kernels(threads: int) -> object | None:
 
 
 def write(args: argparse.Namespace, rows: list[dict]) -> None:
-    """Write ``rows`` and the machine's description to the file that ``--json`` names."""
-    if args.json:
-        document = {"command": sys.argv, "machine": machine(), "rows": rows}
-        Path(args.json).write_text(json.dumps(document, indent=1) + "\n")
+    """Write ``rows`` to the file that ``--json`` names, with what they cannot be read without."""
+    if not args.json:
+        return
+    threads = args.threads if isinstance(args.threads, list) else [args.threads]
+    document = {
+        "command": sys.argv,
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "peaks": _peaks(threads),
+        "rows": rows,
+    }
+    Path(args.json).write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _peaks(threads: Sequence[int]) -> list[dict]:
+    """What the machine can do in this process's tier, at each number of threads; none without gcc."""
+    from peak import limits
+
+    try:
+        return [limits(n) for n in threads]
+    except OSError as error:
+        print(f"the file holds no peaks: {error}")
+        return []
