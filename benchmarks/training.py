@@ -3,15 +3,17 @@
 First cycnn trains LeNet-5 for five epochs in batches of 64, the last two at lower rates, and is tested after
 each (``--no-learning`` leaves this out). Then steps of six networks are timed, with the same initial weights,
 random images and optimizer (SGD, momentum 0.9), in turns; the first losses are compared where no random
-mask makes them differ, so that both do the same work. PyTorch runs with its images contiguous and
-channels-last, and its faster form is what counts. Once as users get it, once with ``--tuned-allocator``.
+mask makes them differ, so that all do the same work. PyTorch runs with its images contiguous and
+channels-last, and compiled (channels-last; network and loss, their gradient by AOTAutograd); its fastest
+form is what counts. Compiling takes minutes: ``--peers`` leaves it out. Once as users get it, once with
+``--tuned-allocator``.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,12 @@ BATCHES = {
 }
 RATE, MOMENTUM = 1e-3, 0.9
 RATES, LEARNING_BATCH = (0.05, 0.05, 0.05, 0.01, 0.002), 64  # one rate an epoch
+# PyTorch's: the order of memory, and whether it is compiled
+FORMS = {
+    "contiguous": ("contiguous_format", False),
+    "channels-last": ("channels_last", False),
+    "compiled": ("channels_last", True),
+}
 Step = Callable[[], float]
 
 
@@ -56,7 +64,9 @@ def cycnn_step(model: cycnn.Model, batches: list) -> Step:
     return lambda: model.train_on_batch(*next(turn))["loss"]
 
 
-def torch_step(torch, model: cycnn.Model, batches: list, memory_format) -> Step:
+def torch_step(
+    torch, model: cycnn.Model, batches: list, memory_format, *, compiled: bool = False
+) -> Step:
     from twin import Twin
 
     network = Twin(model).network.train().to(memory_format=memory_format)
@@ -70,10 +80,17 @@ def torch_step(torch, model: cycnn.Model, batches: list, memory_format) -> Step:
         for x, y in batches
     )
 
+    def loss_of(x, y):
+        return criterion(network(x), y)
+
+    if compiled:
+        torch._dynamo.reset()
+        loss_of = torch.compile(loss_of, dynamic=False)
+
     def step() -> float:
         x, y = next(turn)
         optimizer.zero_grad()
-        loss = criterion(network(x), y)
+        loss = loss_of(x, y)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -81,8 +98,8 @@ def torch_step(torch, model: cycnn.Model, batches: list, memory_format) -> Step:
     return step
 
 
-def candidates(name: str, batch: int, threads: int) -> dict[str, Step]:
-    """A step of cycnn, and of PyTorch in both orders of memory."""
+def candidates(name: str, batch: int, threads: int, peers: Sequence[str]) -> dict[str, Step]:
+    """A step of cycnn, and of PyTorch in both orders of memory, and compiled."""
     model = getattr(cycnn.zoo, name)(seed=0)
     rng = np.random.default_rng(0)
     classes, shape = model.outputs[0].shape[1], model.inputs[0].shape[1:]
@@ -91,10 +108,14 @@ def candidates(name: str, batch: int, threads: int) -> dict[str, Step]:
         for _ in range(3)
     ]
     steps = {}
-    if torch := timing.peer("torch"):
+    if peers:
+        import torch
+
         torch.set_num_threads(threads)
-        steps["torch contiguous"] = torch_step(torch, model, batches, torch.contiguous_format)
-        steps["torch channels-last"] = torch_step(torch, model, batches, torch.channels_last)
+        for peer in peers:
+            order, compiled = FORMS[peer]
+            order = getattr(torch, order)
+            steps[peer] = torch_step(torch, model, batches, order, compiled=compiled)
     steps = {"cycnn": cycnn_step(model, batches), **steps}
     check_same_work(steps, masked=any(hasattr(layer, "rate") for layer in model.layers))
     return steps
@@ -110,13 +131,14 @@ def check_same_work(steps: dict[str, Step], *, masked: bool) -> None:
             np.testing.assert_allclose(values, losses["cycnn"], rtol=2e-3, err_msg=name)
 
 
-def compare(name: str, batch: int, *, rounds: int, threads: int) -> dict:
+def compare(name: str, batch: int, peers: Sequence[str], *, rounds: int, threads: int) -> dict:
     """Time a step of every candidate."""
-    steps = candidates(name, batch, threads)
+    steps = candidates(name, batch, threads, peers)
     times = timing.interleave(steps, rounds=rounds, at_least=0.2)
     row = {
         "network": name,
         "batch": batch,
+        "threads": threads,
         "images_per_second": {key: batch / t.median for key, t in times.items()},
         "best_images_per_second": {key: batch / t.best for key, t in times.items()},
     }
@@ -136,11 +158,15 @@ def main() -> None:
     parser.add_argument(
         "--networks", nargs="+", choices=BATCHES, default=[*BATCHES], metavar="NAME"
     )
+    parser.add_argument(
+        "--peers", nargs="*", choices=FORMS, default=[*FORMS], metavar="FORM", help="of PyTorch"
+    )
     parser.add_argument("--batch", type=int, help="instead of 128 or 16, as the network is")
     parser.add_argument("--no-learning", action="store_true", help="time steps only")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
     args = timing.parse(parser)
+    peers = args.peers if args.peers and timing.peer("torch") else []
     rows = []
     cycnn.set_num_threads(args.threads)
     if not args.no_learning:
@@ -148,7 +174,7 @@ def main() -> None:
         rows.append({"name": "learning", **row})
     for name in args.networks:
         batch = args.batch or BATCHES[name]
-        rows.append(compare(name, batch, rounds=args.rounds, threads=args.threads))
+        rows.append(compare(name, batch, peers, rounds=args.rounds, threads=args.threads))
         show(rows[-1])
     ratios = [row["ratio"] for row in rows if "ratio" in row]
     if ratios:
