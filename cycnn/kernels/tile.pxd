@@ -11,7 +11,9 @@ loops early, before it decides what lives in registers, only where a loop enclos
 one the accumulators pass through the stack on the way in and out, some 400 cycles a tile.
 """
 
-from .activation cimport RELU6, activate_all
+from .activation cimport (
+    HARD_SIGMOID, HARD_SWISH, RELU6, SIGMOID, SILU, activate_by,
+)
 from .ahead cimport LINE
 from .isa cimport (
     MR1, MR2, MR4, VL, vadd, vf, vfma, vload, vload_part, vmax, vmin, vset1, vstore, vstore_part,
@@ -25,6 +27,9 @@ cdef extern from *:
         {-__builtin_inff(), __builtin_inff()}, {0, __builtin_inff()}, {0, 6}};
     """
     const float* BOUNDS[3]
+
+cdef enum:
+    FEW = 4     # tiles
 
 cdef struct Tile:
     Py_ssize_t count        # how many tiles of mr rows lie below one another
@@ -173,13 +178,25 @@ cdef inline void tiles(const int nv, const bint gather, const bint stream, const
         tile(14, nv, gather, stream, t)
 
 
-cdef inline void finish(const bint gather, int mr, const Tile* t) noexcept nogil:
-    """y = activation(y), for the tiles just stored."""
+cdef inline void finish_by(const int code, const bint gather, int mr,
+                           const Tile* t) noexcept nogil:
     cdef float* y
     cdef Py_ssize_t i
     for i in range(t.count * mr):
         y = t.y_rows[i] + t.y_offset if gather else t.y + i * t.y_step
-        activate_all(t.activation, y, y, t.columns)
+        activate_by(code, y, y, t.columns)
+
+
+cdef inline void finish(const bint gather, int mr, const Tile* t) noexcept nogil:
+    """y = activation(y), for the tiles just stored: the choice comes once, not with every row."""
+    if t.activation == SIGMOID:
+        finish_by(SIGMOID, gather, mr, t)
+    elif t.activation == SILU:
+        finish_by(SILU, gather, mr, t)
+    elif t.activation == HARD_SIGMOID:
+        finish_by(HARD_SIGMOID, gather, mr, t)
+    elif t.activation == HARD_SWISH:
+        finish_by(HARD_SWISH, gather, mr, t)
 
 
 cdef inline void tiles_of_width(const int nv, const bint gather, const bint stream, const int mr,
@@ -202,10 +219,11 @@ cdef inline void stack_equal(Multiply multiply, Py_ssize_t tiles, int mr, int nv
                              Tile* t) noexcept nogil:
     """``tiles`` tiles of ``mr`` rows; ``t`` moves on to what lies below them.
 
-    What `finish` is to do again comes one by one, while it is in the cache.
+    What `finish` is to do again comes a few at a time, while it is in the first-level cache.
     """
-    cdef Py_ssize_t together = 1 if t.activation > RELU6 else tiles
+    cdef Py_ssize_t together
     while tiles > 0:
+        together = min(tiles, <Py_ssize_t> FEW) if t.activation > RELU6 else tiles
         t.count = together
         multiply(nv, mr, t)
         t.a += together * mr * t.row_step
