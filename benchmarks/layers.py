@@ -44,7 +44,7 @@ def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def convolution(shape: Convolution, op: str, batch: int, torch) -> Case:
+def convolution(shape: Convolution, op: str, batch: int, algorithm: str, torch) -> Case:
     """One convolution and one of its three directions."""
     x, w, dy = normal(*shape.x(batch)), normal(*shape.w) * 0.05, normal(*shape.y(batch))
     window = {
@@ -52,6 +52,7 @@ def convolution(shape: Convolution, op: str, batch: int, torch) -> Case:
         "padding": shape.padding,
         "dilation_rate": shape.dilation,
         "groups": shape.groups,
+        "algorithm": algorithm,
     }
     nbytes = x.nbytes + w.nbytes + dy.nbytes
     case = Case(str(shape), op, batch, shape.flops(batch), nbytes, required(shape, op, batch))
@@ -99,15 +100,15 @@ def gemm(torch) -> Case:
     return case
 
 
-def cases(ops: list[str], batches: list[int], only: str, torch) -> Iterator[Case]:
+def cases(args, torch) -> Iterator[Case]:
     """Every row asked for, made when it is timed."""
-    for op in ops:
+    for op in args.ops:
         if op == "gemm":
             yield gemm(torch)
             continue
-        for shape in (s for s in CONVOLUTIONS if only in str(s)):
-            for batch in batches:
-                yield convolution(shape, op, batch, torch)
+        for shape in (s for s in CONVOLUTIONS if args.only in str(s)):
+            for batch in args.batches:
+                yield convolution(shape, op, batch, args.algorithm, torch)
 
 
 def measure(case: Case, peak: Peak, rounds: int) -> dict:
@@ -143,6 +144,9 @@ def main() -> None:
     parser.add_argument("--ops", nargs="+", choices=OPS, default=OPS)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
     parser.add_argument("--only", default="", help="layers whose name contains this, as 512")
+    parser.add_argument(
+        "--algorithm", choices=("auto", "direct"), default="auto", help="of cycnn's convolutions"
+    )
     parser.add_argument("--isa", choices=sorted(timing.PEER_ISA), help="hold everyone to one tier")
     parser.add_argument("--rounds", type=int, default=15)
     args = timing.parse(parser)
@@ -151,7 +155,7 @@ def main() -> None:
     peak = Peak(dispatch.load().tier, args.threads)
     rows = []
     print(HEADER)
-    for case in cases(args.ops, args.batches, args.only, torch):
+    for case in cases(args, torch):
         rows.append(measure(case, peak, args.rounds))
         print(line(rows[-1]), flush=True)
     timing.write(args, rows)

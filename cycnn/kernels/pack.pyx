@@ -23,6 +23,15 @@ cdef struct Attributes:
     Py_ssize_t step         # of one row to the next (transposed: of one column to the next)
     Py_ssize_t reverse
 
+cdef struct Widening:
+    Py_ssize_t rows
+    Py_ssize_t taps         # of a row of w,
+    Py_ssize_t wide_taps    # and of the wider window
+    Py_ssize_t depth
+    Py_ssize_t filters
+    Py_ssize_t count
+    Py_ssize_t stride
+
 VECTOR = VL
 
 # Share of the FMA peak that a tile of 4, 2 and 1 vectors reaches, where columns leave a choice.
@@ -107,6 +116,22 @@ cdef void transpose_columns(const float* w, Py_ssize_t step, Py_ssize_t n, float
         i += VL
 
 
+cdef void widen_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
+                    char* scratch) noexcept nogil:
+    cdef const Widening* a = <const Widening*> step.attributes
+    cdef const float* w = <const float*> buffers[step.operand[0]]
+    cdef float* to = <float*> buffers[step.operand[1]]
+    cdef Py_ssize_t width = a.count * a.filters, row, i, j
+    memset(to + begin * a.wide_taps * a.depth * width, 0,
+           (end - begin) * a.wide_taps * a.depth * width * sizeof(float))
+    for row in range(begin, end):
+        for i in range(a.taps * a.depth):
+            for j in range(a.count):
+                memcpy(to + ((row * a.wide_taps + j * a.stride) * a.depth + i) * width
+                       + j * a.filters,
+                       w + (row * a.taps * a.depth + i) * a.filters, a.filters * sizeof(float))
+
+
 cdef object offer(str name, Run run, Attributes* a, Py_ssize_t groups, Py_ssize_t nv):
     a.width = nv * VL
     a.panels = (a.columns + a.width - 1) // a.width
@@ -131,3 +156,15 @@ def columns(shape, nv, groups=1, reverse=False):
     a.tap_step, a.group_step, a.step = a.columns * depth, a.depth, depth
     a.reverse = reverse
     return offer("pack_columns", columns_run, &a, groups, nv)
+
+
+def widen(shape, count, stride):
+    """w of ``shape`` (kh, kw, depth, filters) -> (kh, kw + (count - 1) * stride, depth, count * filters)
+
+    with w once for each of ``count`` neighbouring pixels, ``stride`` taps apart, and zeros around it:
+    ``y[r, s + j * stride, c, j * filters + k] = w[r, s, c, k]``. An item is a row.
+    """
+    cdef Widening a
+    a.rows, a.taps, a.depth, a.filters = shape
+    a.count, a.stride, a.wide_taps = count, stride, a.taps + (count - 1) * stride
+    return kernel("widen", widen_run, a.rows, 0, &a, sizeof(a))

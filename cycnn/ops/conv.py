@@ -96,7 +96,7 @@ class Conv2D(Op):
     ``algorithm`` is "auto", "direct" (no transform of images or weights), "winograd2" or "winograd4":
     F(2x2, 3x3) and F(4x4, 3x3), for 3x3 windows with strides, dilation and groups 1. There the rounding
     error is below and about twice that of "direct", and a value that is not finite may spread to all
-    outputs of its tile.
+    outputs of its tile; with "auto" and few filters also to some next to its window (`ops.neighbours`).
     """
 
     window: Window

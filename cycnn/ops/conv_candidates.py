@@ -15,6 +15,7 @@ from . import conv_winograd
 from .base import Cost
 from .correlation import Correlation
 from .dense import ITEM_FLOPS, ITEMS, Reads, cut, emit_gemm, streams
+from .neighbours import best_count, widen, widen_bias, widen_weights
 from .subsample import emit_subsample
 
 if TYPE_CHECKING:
@@ -205,6 +206,17 @@ def _emit_thin(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
     reads.emit(target, kernel, c.pack(target, reads.w, nv, reverse=c.transposed), y)
 
 
+def _has_empty_lanes(c: Correlation, target: Target) -> bool:
+    return _is_thin(c, target) and best_count(c, target.kernels.pack.VECTOR) > 1
+
+
+def _emit_neighbours(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+    count = best_count(c, target.kernels.pack.VECTOR)
+    w = widen_weights(c, count, target, reads.w)
+    b = widen_bias(c, count, target, reads.b)
+    _emit_thin(widen(c, count), target, reads._replace(w=w, b=b), y)
+
+
 # ---- everything else: a table of pointers --------------------------------------------------------
 
 
@@ -268,6 +280,7 @@ CANDIDATES = (
     Candidate("direct", _skips_pixels, _emit_subsampled),
     Candidate("direct", _is_depthwise, _emit_depthwise),
     Candidate("direct", _is_worth_scattering, _emit_scatter),
+    Candidate("neighbours", _has_empty_lanes, _emit_neighbours),
     Candidate("direct", _is_thin, _emit_thin),
     Candidate("direct", lambda c, target: True, _emit_direct),
 )
