@@ -244,7 +244,8 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     args = timing.parse(parser)
-    names = timing.installed(args.peers)
+    # PyTorch writes the files that the others read
+    names = timing.installed(args.peers) if args.peers and timing.peer("torch") else []
     peers = {"training": [n for n in names if n in TRAINING_PEERS], "prediction": names}
     heads = "".join(f"{name:>12s}" for name in names)
     print(

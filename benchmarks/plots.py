@@ -170,7 +170,7 @@ def _draw_panel(axes: Axes, bars: list[Bar], labels: list[str], colours: dict[st
     for k, name in enumerate(series):
         part = [bar for bar in bars if bar.series == name]
         places = [labels.index(bar.label) + 0.4 - height * (k + 0.5) for bar in part]
-        widths, colour = [bar.ratio for bar in part], colours.get(name, COLOURS[0])
+        widths, colour = [bar.ratio for bar in part], colours.get(name, COLOURS[2])
         axes.barh(places, widths, height * 0.92, color=colour, label=name)
         for place, bar in zip(places, part, strict=True):
             said = f"{bar.ratio:.2f}  {PEERS.get(bar.peer, bar.peer)}"

@@ -175,7 +175,7 @@ def write(args: argparse.Namespace, rows: list[dict]) -> None:
     """Write ``rows`` to the file that ``--json`` names, with what they cannot be read without."""
     if not args.json:
         return
-    threads = args.threads if isinstance(args.threads, list) else [args.threads]
+    threads = [args.threads] if isinstance(args.threads, int) else args.threads
     document = {
         "command": sys.argv,
         "date": datetime.date.today().isoformat(),

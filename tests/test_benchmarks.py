@@ -56,6 +56,16 @@ def test_a_file_says_what_figures_cannot_be_read_without(documents, name):
     assert {"gflops", "read", "copy"} <= document["peaks"][0].keys()
 
 
+@pytest.mark.parametrize("chosen", [[], ["--threads", "1", "2"]])
+def test_a_file_holds_the_peaks_at_each_number_of_threads(tmp_path, chosen):
+    import timing
+
+    file = tmp_path / "figures.json"
+    parser = timing.arguments(None, threads=(1, 2))
+    timing.write(parser.parse_args(["--json", str(file), *chosen]), [])
+    assert [peak["threads"] for peak in json.loads(file.read_text())["peaks"]] == [1, 2]
+
+
 def test_memory_is_foretold(documents):
     step, prediction = documents["memory"]["rows"]
     assert (step["step"], prediction["step"]) == ("training", "prediction")
