@@ -22,8 +22,8 @@ import cycnn
 from cycnn.geometry import Window
 from cycnn.graph.ir import Graph
 from cycnn.kernels import dispatch
-from cycnn.ops import conv_candidates
 from cycnn.ops.conv import Conv2D, Conv2DBackwardData
+from cycnn.plan.choices import Chooser
 from cycnn.plan.plan import Plan
 from cycnn.plan.weights import Weights
 
@@ -49,35 +49,28 @@ def ops(shape, batch):
         yield "data", Conv2DBackwardData(window, 1, shape.x(batch)), shape.y(batch)
 
 
-def program(op, x_shape, weight, purpose):
-    """A plan of the op alone, and its program."""
+def candidates(op, x_shape, weight, purpose):
+    """The program of every candidate that suits, the planner's pick first."""
     graph = Graph()
     graph.outputs = [graph.add(op, graph.input(x_shape), graph.parameter(weight))]
-    plan = Plan(graph, dispatch.load(), purpose=purpose)
-    return plan, plan.bind(Weights(frozen=True))
 
+    def planned(chosen):
+        return Plan(graph, dispatch.load(), purpose=purpose, chooser=Chooser(graph, chosen))
 
-def candidates(op, x_shape, weight, purpose):
-    """The program of every candidate that suits, by its kernels, and the name of the planner's pick."""
-    every, found = conv_candidates.CANDIDATES, {}
-    names = [s.kernel.name for s in program(op, x_shape, weight, purpose)[0].steps]
-    for candidate in every:
-        conv_candidates.CANDIDATES = (candidate._replace(pays=None),)
-        try:
-            plan, bound = program(op, x_shape, weight, purpose)
-        finally:
-            conv_candidates.CANDIDATES = every
-        if plan.steps:  # else it does not suit
-            name = "+".join(dict.fromkeys(s.kernel.name for s in plan.steps))
-            found.setdefault(f"{candidate.family}: {name}", (plan, bound))
-    picked = next(n for n, (p, _) in found.items() if [s.kernel.name for s in p.steps] == names)
-    return {name: bound for name, (_, bound) in found.items()}, picked
+    asked = [c for c in planned({}).choices if c.name == "algorithm"]
+    plans = {option: planned({c.id: option}) for c in asked for option in c.options}
+    weights = Weights(frozen=True)
+    return {
+        f"{name}: {'+'.join(dict.fromkeys(s.kernel.name for s in plan.steps))}": plan.bind(weights)
+        for name, plan in (plans or {"only": planned({})}).items()
+    }
 
 
 def compare(shape, direction, op, x_shape, purpose, threads):
     """Print a line a candidate; return whether the pick is good."""
     x = np.random.default_rng(1).standard_normal(x_shape).astype(np.float32)
-    programs, picked = candidates(op, x_shape, Array(shape.w), purpose)
+    programs = candidates(op, x_shape, Array(shape.w), purpose)
+    picked = next(iter(programs))
     calls = {}
     for name, bound in programs.items():
         outputs = bound.empty_outputs()

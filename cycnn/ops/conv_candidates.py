@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import conv_winograd
 from .base import Cost
 from .correlation import Correlation
-from .dense import ITEM_FLOPS, ITEMS, Reads, cut, emit_gemm, streams
+from .dense import ITEM_FLOPS, ITEMS, TILES, TILES_OPTIONS, Reads, cut, emit_gemm, streams
 from .neighbours import best_count, widen, widen_bias, widen_weights
 from .subsample import emit_subsample
 
@@ -25,11 +25,12 @@ __all__ = ["CANDIDATES", "lower_correlation"]
 
 
 class Candidate(NamedTuple):
-    """An algorithm: its family (what users ask for), where it applies, and how to emit it.
+    """An algorithm: its name and family (what users ask for), where it applies, and how to emit it.
 
     ``pays``: whether to take it when users leave the choice; None: wherever it applies.
     """
 
+    name: str
     family: str
     suits: Callable[[Correlation, Target], bool]
     emit: Callable[[Correlation, Target, Reads, Buffer], None]
@@ -39,15 +40,24 @@ class Candidate(NamedTuple):
 def lower_correlation(
     c: Correlation, target: Target, reads: Reads, y: Buffer, algorithm: str = "auto"
 ) -> None:
-    """Emit the first candidate that suits, and pays or is of the family that ``algorithm`` names."""
+    """Emit the first candidate that suits, and pays or is of the family that ``algorithm`` names,
+
+    unless another of those that suit was chosen by measuring.
+    """
     algorithm = "direct" if target.exact else algorithm
-    for candidate in CANDIDATES:
-        asked = algorithm == candidate.family
-        if algorithm == "auto":
-            asked = candidate.pays is None or candidate.pays(c, target)
-        if asked and candidate.suits(c, target):
-            candidate.emit(c, target, reads, y)
-            return
+    suitable = {
+        candidate.name: candidate
+        for candidate in CANDIDATES
+        if algorithm in ("auto", candidate.family) and candidate.suits(c, target)
+    }
+    first = next(
+        name
+        for name, candidate in suitable.items()
+        if algorithm != "auto" or candidate.pays is None or candidate.pays(c, target)
+    )
+    problem = (target.purpose, replace(c, images=1), *reads.present, *suitable)
+    name = target.choose("algorithm", problem, tuple(suitable), first, same_bits=False)
+    suitable[name].emit(c, target, reads, y)
 
 
 # ---- 1x1 windows: a matrix product over all pixels -----------------------------------------------
@@ -106,6 +116,7 @@ def _is_depthwise(c: Correlation, target: Target) -> bool:
 
 
 DEPTHWISE_BYTES = 2**18  # of x and y in a band: it and the next fit the second-level cache
+BAND_OPTIONS = (2, 4, 8, 16, 32)
 
 
 def _emit_depthwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
@@ -114,7 +125,7 @@ def _emit_depthwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> 
         c.x_channels,
         c.rows,
         c.columns,
-        band=_rows_of_band(c),
+        band=target.choose("rows of a band", c, BAND_OPTIONS, _rows_of_band(c)),
         activation=c.activation,
     )
     reads.emit(target, kernel, reads.w, y)
@@ -165,6 +176,7 @@ def _emit_scatter(c: Correlation, target: Target, reads: Reads, y: Buffer) -> No
 THIN_CHANNELS = 32
 THIN_BYTES = 32768  # of padded rows, so that they stay in the first-level cache
 THIN_FLOPS = 1e6  # of an item, at least
+THIN_OPTIONS = (1, 2, 4, 8, 16)  # rows
 
 
 def _is_thin(c: Correlation, target: Target) -> bool:
@@ -186,6 +198,7 @@ def _emit_thin(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
     fitting = max(1, THIN_BYTES // (row_bytes * c.rows.in_step))
     worth = math.ceil(c.rows.out_size * THIN_FLOPS / max(c.flops, 1))
     rows = max(1, min(c.rows.out_size, max(worth, min(fitting, 8))))
+    rows = target.choose("rows of a block", c, THIN_OPTIONS, rows)
     kernel = target.kernels.conv_thin.convolve(
         c.images,
         c.x_shape,
@@ -199,7 +212,7 @@ def _emit_thin(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
         left=left,
         row_blocks=math.ceil(c.rows.out_size / rows),
         activation=c.activation,
-        stream=streams(y),
+        stream=streams(target, y),
         x_step=c.x_step,
         y_step=c.y_step,
     )
@@ -230,7 +243,15 @@ def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
     nv = pack.panel_vectors(c.filters, widest=2 if c.depth >= DEEP else 4)
     height, panels = pack.tile_height(nv), math.ceil(c.filters / (nv * pack.VECTOR))
     work = c.flops / c.groups
-    pixel_blocks, panel_blocks = cut(c.pixels, panels, height, work)
+    problem = (c, *reads.present)
+    tiles = target.choose("tiles", problem, TILES_OPTIONS, TILES)
+    pixel_blocks, panel_blocks = cut(c.pixels, panels, height, work, tiles)
+    panels_first = target.choose(
+        "panels first",
+        problem,
+        (False, True) if c.groups * panel_blocks > 1 else (),
+        _prefer_panels(c),
+    )
     kernel = target.kernels.conv_direct.convolve(
         c.images,
         c.x_channels,
@@ -242,7 +263,7 @@ def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         pixel_blocks=pixel_blocks,
         panel_blocks=panel_blocks,
         whole_rows=_cut_by_rows(c, nv, height),
-        panels_first=_prefer_panels(c),
+        panels_first=panels_first,
         activation=c.activation,
         x_step=c.x_step,
         y_step=c.y_step,
@@ -270,17 +291,18 @@ CANDIDATES = (
     *(
         Candidate(
             f"winograd{m}",
+            f"winograd{m}",
             conv_winograd.applies,
             partial(conv_winograd.emit, m),
             partial(conv_winograd.pays, m),
         )
         for m in conv_winograd.SIZES
     ),
-    Candidate("direct", _is_pointwise, _emit_pointwise),
-    Candidate("direct", _skips_pixels, _emit_subsampled),
-    Candidate("direct", _is_depthwise, _emit_depthwise),
-    Candidate("direct", _is_worth_scattering, _emit_scatter),
-    Candidate("neighbours", _has_empty_lanes, _emit_neighbours),
-    Candidate("direct", _is_thin, _emit_thin),
-    Candidate("direct", lambda c, target: True, _emit_direct),
+    Candidate("pointwise", "direct", _is_pointwise, _emit_pointwise),
+    Candidate("subsampled", "direct", _skips_pixels, _emit_subsampled),
+    Candidate("depthwise", "direct", _is_depthwise, _emit_depthwise),
+    Candidate("scatter", "direct", _is_worth_scattering, _emit_scatter),
+    Candidate("neighbours", "neighbours", _has_empty_lanes, _emit_neighbours),
+    Candidate("thin", "direct", _is_thin, _emit_thin),
+    Candidate("direct", "direct", lambda c, target: True, _emit_direct),
 )

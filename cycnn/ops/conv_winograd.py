@@ -34,9 +34,11 @@ WORTH = 2**21  # flops of an image; below, nothing is to be gained
 
 # How tiles of the image are grouped; no bits depend on it.
 BLOCK_TILES = 12  # about, of a block that one thread takes from pixels to pixels
+BLOCK_OPTIONS = (1, 2, 4, 8)  # that many times the height of a tile of products
 BLOCK_BYTES = 5 * 2**17  # most, so that it stays in the second-level cache
 BLOCKS = 16  # at least, or else it is done in two steps
 STEP_TILES = 64  # most, of a block of the second step
+STEP_OPTIONS = (32, 64, 128)
 STEP_ITEMS = 32  # wanted there
 STEP_BYTES = 2**23  # of transformed images that pass from one step to the other
 DEEP = 128  # channels, where panels are narrow: there are enough of them, and images are small
@@ -132,23 +134,31 @@ def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
     nv = pack.panel_vectors(c.filters, widest=2 if c.depth >= DEEP else 4)
     work = _Work(m, c, target, nv)
     packed = _pack(work, reads.w)
-    block = pack.tile_height(nv) * max(1, BLOCK_TILES // pack.tile_height(nv))
+    height = pack.tile_height(nv)
+    block = height * max(1, BLOCK_TILES // height)
     fits = work.transformed_bytes(block, block) <= BLOCK_BYTES
-    if fits and work.tiles > block * (BLOCKS - 1):
+    problem = (m, c, *reads.present)
+    steps = 1 if fits and work.tiles > block * (BLOCKS - 1) else 2
+    steps = target.choose("steps", problem, (1, 2), steps)
+    if steps == 1:
+        options = tuple(height * n for n in BLOCK_OPTIONS)
+        block = target.choose("tiles", problem, options, block)
         kernel = work.kernel("convolve", 0, work.tiles, block, activation=c.activation)
         reads.emit(target, kernel, packed, y)
         return
+    step_tiles = target.choose("tiles of a step", problem, STEP_OPTIONS, STEP_TILES)
     most = max(STEP_BYTES // work.transformed_bytes(1, 1), 1)
     for first in range(0, work.tiles, most):
-        _emit_two_steps(work, reads, packed, y, first, min(first + most, work.tiles))
+        last = min(first + most, work.tiles)
+        _emit_two_steps(work, reads, packed, y, first, last, step_tiles)
 
 
 def _emit_two_steps(
-    work: _Work, reads: Reads, packed: Buffer, y: Buffer, first: int, last: int
+    work: _Work, reads: Reads, packed: Buffer, y: Buffer, first: int, last: int, step_tiles: int
 ) -> None:
     c, tiles = work.c, last - first
     wanted = STEP_ITEMS if work.panel_bytes <= FAR else 1
-    blocks = math.ceil(tiles / STEP_TILES)
+    blocks = math.ceil(tiles / step_tiles)
     while blocks * work.panels < wanted and tiles // blocks >= 16:
         blocks *= 2
     block = math.ceil(tiles / blocks)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ITEMS",
     "ITEM_FLOPS",
+    "TILES",
+    "TILES_OPTIONS",
     "Dense",
     "DenseBackwardData",
     "Reads",
@@ -36,6 +38,11 @@ class Reads(NamedTuple):
     b: Buffer | None = None
     residual: Buffer | None = None
 
+    @property
+    def present(self) -> tuple[bool, bool]:
+        """Whether there is a bias, and a residual."""
+        return self.b is not None, self.residual is not None
+
     def emit(
         self, target: Target, kernel: tuple, packed: Buffer, y: Buffer, cost: Cost | None = None
     ) -> None:
@@ -49,12 +56,19 @@ class Reads(NamedTuple):
 ITEMS = 64
 ITEM_FLOPS = 1e6
 
+TILES = 16  # of rows in a block
+TILES_OPTIONS = (4, 8, 16, 32, 64)
+
 STREAM_BYTES = 2**24
+STREAM_OPTIONS = (2**22, 2**23, 2**24, 2**25, 2**60)
 
 
-def streams(y: Buffer) -> bool:
+def streams(target: Target, y: Buffer) -> bool:
     """Whether a result is so large that it is not in the caches any more when it is read."""
-    return y.nbytes >= STREAM_BYTES
+    if y.nbytes < min(STREAM_BYTES, *STREAM_OPTIONS):
+        return False
+    chooser = target.chooser
+    return y.nbytes >= chooser.choose_for_all("streamed from", STREAM_OPTIONS, STREAM_BYTES)
 
 
 def emit_gemm(
@@ -82,7 +96,15 @@ def emit_gemm(
     target.emit(step, [reads.w], [packed], cost=Cost(0, 8 * depth * columns))
     panels = math.ceil(columns / (nv * pack.VECTOR))
     work = 2 * rows * depth * columns + 16 * depth * columns
-    row_blocks, panel_blocks = cut(rows, panels, pack.tile_height(nv), work)
+    problem = (rows, depth, columns, activation, x_step, y_step, *reads.present)
+    tiles = target.choose("tiles", problem, TILES_OPTIONS, TILES)
+    row_blocks, panel_blocks = cut(rows, panels, pack.tile_height(nv), work, tiles)
+    panels_first = target.choose(
+        "panels first",
+        problem,
+        (False, True) if min(row_blocks, panel_blocks) > 1 else (),
+        depth * columns > rows * depth,
+    )
     kernel = target.kernels.gemm.multiply_packed(
         rows,
         depth,
@@ -90,22 +112,23 @@ def emit_gemm(
         nv,
         row_blocks=row_blocks,
         panel_blocks=panel_blocks,
-        panels_first=depth * columns > rows * depth,
+        panels_first=panels_first,
         activation=activation,
-        stream=streams(y),
+        stream=streams(target, y),
         a_step=x_step,
         y_step=y_step,
     )
     reads.emit(target, kernel, packed, y)
 
 
-def cut(rows: int, panels: int, height: int, flops: float) -> tuple[int, int]:
+def cut(rows: int, panels: int, height: int, flops: float, tiles: int) -> tuple[int, int]:
     """Into how many blocks the rows (pixels) and the panels of a product are cut.
 
-    Some 16 tiles of rows times all panels, cut further, panels first, until there are enough items.
+    Some ``tiles`` tiles of rows times all panels, cut further, panels first, until there are enough
+    items.
     """
     wanted = min(ITEMS, flops / ITEM_FLOPS)
-    row_blocks, panel_blocks = max(1, math.ceil(rows / (16 * height))), 1
+    row_blocks, panel_blocks = max(1, math.ceil(rows / (tiles * height))), 1
     while row_blocks * panel_blocks < wanted and panel_blocks < panels:
         panel_blocks = min(2 * panel_blocks, panels)
     while row_blocks * panel_blocks < wanted and rows // row_blocks > 4 * height:

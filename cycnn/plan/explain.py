@@ -36,7 +36,8 @@ def most_items(items: int, threads: int) -> float:
 def explain(plan: Plan) -> str:
     """One line a step: layer, kernel, output, work items, estimated work, place in the arena.
 
-    Where a step takes the batch in several turns, all but their number is for one of them.
+    Where a step takes the batch in several turns, all but their number is for one of them. At the end,
+    what `tune` chose that is not the default.
     """
     lines = [
         f"plan of {len(plan.steps)} steps, tier {plan.kernels.tier}, for {plan.purpose}; arena "
@@ -53,7 +54,8 @@ def explain(plan: Plan) -> str:
             f"{label:<20} {step.kernel.name:<34} {shape:>18} {step.kernel.items:>6} {step.turns:>5} "
             f"{step.cost.flops / 1e6:>9.2f} {step.cost.nbytes / 1e6:>8.2f}  {places}"
         )
-    return "\n".join(lines)
+    tuned = [str(choice) for choice in plan.choices if choice.option != choice.default]
+    return "\n".join([*lines, *(["chosen by tune:", *tuned] if tuned else [])])
 
 
 def _has_output(step) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from ..graph.ir import Graph, Node, Value
 from ..kernels.dispatch import Kernels
 from ..ops.base import Cost
+from .choices import Chooser, Option
 from .joins import Place, places
 from .parts import Part
 
@@ -94,6 +95,7 @@ class Target:
     """
 
     kernels: Kernels
+    chooser: Chooser
     purpose: str = "latency"
     exact: bool = False
     steps: list[PlannedStep] = field(default_factory=list)
@@ -134,6 +136,24 @@ class Target:
     def writes(self, node: Node) -> list[Buffer]:
         """The buffers of the node's outputs."""
         return [self.read(v) for v in node.outputs]
+
+    def choose(
+        self,
+        name: str,
+        problem: object,
+        options: tuple[Option, ...],
+        default: Option,
+        *,
+        same_bits: bool = True,
+    ) -> Option:
+        """One of ``options`` for ``problem``: what was chosen for it by measuring, or ``default``.
+
+        ``problem`` has a `repr` that says all that matters. Options that do not give the same bits must
+        say so, and then the problem has no batch: a sample's result is the same in any.
+        """
+        return self.chooser.choose(
+            name, problem, options, default, node=self._node, same_bits=same_bits
+        )
 
     def temporary(self, nbytes: int) -> Buffer:
         """Memory between two steps of one lowering, e.g. packed weights or partial sums."""
@@ -224,6 +244,7 @@ def lower(
     purpose: str = "latency",
     parts: Sequence[Part] = (),
     exact: bool = False,
+    chooser: Chooser | None = None,
 ) -> tuple[Target, list[Buffer]]:
     """Lower every node; return the target and the buffer of each graph output.
 
@@ -231,7 +252,7 @@ def lower(
     one that is another value seen again (an input handed through, a reshape, the same output twice) is
     copied.
     """
-    target = Target(kernels, purpose, exact, _places=places(graph))
+    target = Target(kernels, chooser or Chooser(graph), purpose, exact, _places=places(graph))
     parts = parts or [Part(graph, 0, len(graph.nodes))]
     shared = _shared(graph, parts, target._places)
     for number, part in enumerate(parts):

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..graph.ir import Graph, Value
+from .choices import Chooser
 
-__all__ = ["CACHE", "Part", "cut"]
+__all__ = ["Part", "chosen_cut", "cut"]
 
 CACHE = 8 * 2**20  # bytes that a layer may read and write without leaving the last-level cache
+CACHE_OPTIONS = (2**20, 2**21, 2**22, 2**23, 2**24, 2**25, 2**60)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,14 @@ def cut(graph: Graph, specialise: Callable[[int], Graph], cache: int = CACHE) ->
         if run.images not in graphs:
             graphs[run.images] = specialise(run.images)
     return [Part(graphs[r.images], r.first, r.last, batch // r.images) for r in runs]
+
+
+def chosen_cut(graph: Graph, specialise: Callable[[int], Graph], chooser: Chooser) -> list[Part]:
+    """`cut` for the cache that was chosen by measuring, or a common one."""
+    batch = graph.inputs[0].spec.shape[0] if graph.inputs else 1
+    if batch < 2:
+        return cut(graph, specialise)
+    return cut(graph, specialise, chooser.choose_for_all("cache", CACHE_OPTIONS, CACHE))
 
 
 def _moving(graph: Graph) -> set[Value]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..graph.ir import Graph
 from ..kernels.dispatch import Kernels
 from .arena import merge_in_place, place
+from .choices import Choice, Chooser
 from .executor import Program
 from .lower import Buffer, PlannedStep, lower
 from .parts import Part
@@ -23,7 +24,8 @@ class Plan:
 
     ``frozen``: weights do not change between calls, so steps that read weights alone run once, when the
     plan is bound, and not in every call. ``parts`` (see `plan.parts`) cover the graph's nodes; by default
-    it is one part. ``exact`` excludes transforms with a rounding error of their own.
+    it is one part. ``exact`` excludes transforms with a rounding error of their own. ``chooser`` answers
+    what can be done in several ways, by default as shapes say; ``choices`` is what it was asked.
     """
 
     def __init__(
@@ -35,9 +37,12 @@ class Plan:
         frozen: bool = True,
         parts: Sequence[Part] = (),
         exact: bool = False,
+        chooser: Chooser | None = None,
     ):
         self.graph, self.kernels, self.purpose = graph, kernels, purpose
-        target, self._outputs = lower(graph, kernels, purpose, parts, exact)
+        chooser = chooser or Chooser(graph)
+        target, self._outputs = lower(graph, kernels, purpose, parts, exact, chooser)
+        self.choices: tuple[Choice, ...] = tuple(chooser.choices)
         self._inputs = [target.read(v) for v in graph.inputs]
         self.prologue, self.steps = _hoist(target.steps) if frozen else ([], target.steps)
         for buffer in (b for step in self.prologue for b in step.writes):
