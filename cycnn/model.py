@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from .graph.ir import Value
 from .kernels import dispatch
 from .layers.base import Layer, Parameter, Tensor
 from .locks import Lock
+from .plan.choices import UNTUNED, Chosen
 from .plan.exact import is_exact
 from .plan.explain import Profile, profile
 from .plan.plan import Plan
@@ -29,6 +29,7 @@ from .training import losses, optimizers
 from .training.loop import History, Trainer
 from .training.memory import Memory
 from .training.progress import progress_bar
+from .tuning import Tuning, tune
 
 __all__ = ["Model", "Sequential"]
 
@@ -57,6 +58,8 @@ class Model:
         self._training = Lock()
         self._kernels = dispatch.load()
         self._trainer: Trainer | None = None
+        self._engines: dict[str, Inference] = {}
+        self._chosen: Chosen = UNTUNED
 
     # ---- weights
 
@@ -111,8 +114,9 @@ class Model:
             guard=Lock(),
             exact=is_exact(),
         )
-        if freeze:
-            with self._guard:
+        with self._guard:
+            engine.use(self._chosen)
+            if freeze:
                 engine.freeze()
         return engine
 
@@ -121,26 +125,30 @@ class Model:
             _ = parameter.value  # made now, if it was not yet
         return tuple((p.block, p.block.version) for p in self.parameters)
 
-    @functools.cached_property
+    @property
     def _current(self) -> Inference:
         """The engine of `predict`, which follows the weights from one finished step to the next."""
-        return self._engine()
+        return self._engine("outputs")
 
-    def _engine(self, select: Callable[[Value], Value] | None = None) -> Inference:
-        return Inference(
-            self.inputs,
-            self.outputs,
-            self._kernels,
-            purpose="throughput",
-            guard=self._guard,
-            version=self._versions,
-            select=select,
-        )
-
-    @functools.cached_property
+    @property
     def _logits(self) -> Inference:
         """Like `_current`, with a last softmax left out: what the loss is computed from."""
-        return self._engine(losses.before_softmax)
+        return self._engine("logits", losses.before_softmax)
+
+    def _engine(self, name: str, select: Callable[[Value], Value] | None = None) -> Inference:
+        with self._guard:
+            if name not in self._engines:
+                self._engines[name] = Inference(
+                    self.inputs,
+                    self.outputs,
+                    self._kernels,
+                    purpose="throughput",
+                    guard=self._guard,
+                    version=self._versions,
+                    select=select,
+                    chosen=self._chosen,
+                )
+            return self._engines[name]
 
     def predict(
         self, x: object, *, batch_size: int = 128, threads: int | None = None, verbose: int = 0
@@ -169,6 +177,33 @@ class Model:
         program = self._current.programs([shapes])[shapes]
         plan = self._current.plan(shapes)
         return profile(plan, program, arrays, repeats, thread_budget.resolve(threads))
+
+    def tune(
+        self,
+        x: object,
+        *,
+        seconds: float = 30.0,
+        algorithms: bool = False,
+        threads: int | None = None,
+        verbose: int = 1,
+    ) -> Tuning:
+        """Measure what is fastest for `predict` of batches like ``x``, and use it; see `Session.tune`.
+
+        It holds for this model and for sessions made of it from now on, not for training.
+        """
+        found = tune(
+            self._current,
+            x,
+            thread_budget.resolve(threads),
+            seconds=seconds,
+            algorithms=algorithms,
+            verbose=verbose,
+        )
+        with self._guard:
+            self._chosen = {**self._chosen, **found.chosen}
+            for engine in self._engines.values():
+                engine.use(self._chosen)
+        return found
 
     # ---- training
 

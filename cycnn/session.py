@@ -20,12 +20,14 @@ from .kernels.dispatch import Kernels
 from .layers.base import Tensor
 from .locks import Lock
 from .plan.cache import LRU
+from .plan.choices import UNTUNED, Chooser, Chosen
 from .plan.exact import is_exact
 from .plan.executor import Program
-from .plan.parts import cut
+from .plan.parts import chosen_cut
 from .plan.plan import Plan
 from .plan.weights import Weights
 from .training.memory import Memory
+from .tuning import Tuning, tune
 
 if TYPE_CHECKING:
     from .model import Model
@@ -44,7 +46,7 @@ class Inference:
     weights, they are read anew when it does, all at once; ``guard`` is held meanwhile and by whoever
     changes them. Calls under way keep the weights they began with. ``select`` maps each output to
     another value of the graph to be computed in its place. ``exact`` is whether transforms are excluded,
-    by default as the `plan.exact` block around each call says.
+    by default as the `plan.exact` block around each call says. ``chosen`` is what `use` sets.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class Inference:
         version: Callable[[], object] | None = None,
         select: Callable[[Value], Value] | None = None,
         exact: bool | None = None,
+        chosen: Chosen = UNTUNED,
         limit: int = 16,
     ):
         self.specs = [t.spec for t in inputs]
-        self._kernels, self._purpose, self._guard = kernels, purpose, guard
+        self._kernels, self._purpose, self.guard = kernels, purpose, guard
         self._version, self._seen = version, None
         self._exact = exact
+        self.chosen = chosen
         graph = build(inputs, outputs, training=False)
         if select is not None:
             graph.outputs = [select(v) for v in graph.outputs]
@@ -75,25 +79,56 @@ class Inference:
 
     def freeze(self) -> None:
         """Copy every weight now."""
-        with self._guard:
+        with self.guard:
             for value in (*self._graph.parameters(), *self._graph.parameters("state")):
                 self._weights.array(value)
 
     def plan(self, shapes: Shapes) -> Plan:
         """The plan for inputs of these shapes."""
-        with self._guard:
+        with self.guard:
             key = shapes, self._is_exact()
             plan = self._plans.get(key)
             if plan is None:
-                graph = self._graph.specialise(list(shapes))
-                parts = cut(graph, lambda n: self._graph.specialise([(n, *s[1:]) for s in shapes]))
-                plan = Plan(graph, self._kernels, purpose=self._purpose, parts=parts, exact=key[1])
+                plan = self._make_plan(shapes, self.chosen)
                 self._plans.put(key, plan)
             return plan
 
+    def _make_plan(self, shapes: Shapes, chosen: Chosen) -> Plan:
+        graph = self._graph.specialise(list(shapes))
+        chooser = Chooser(graph, chosen)
+        parts = chosen_cut(
+            graph, lambda n: self._graph.specialise([(n, *s[1:]) for s in shapes]), chooser
+        )
+        return Plan(
+            graph,
+            self._kernels,
+            purpose=self._purpose,
+            parts=parts,
+            exact=self._is_exact(),
+            chooser=chooser,
+        )
+
+    def trial(self, shapes: Shapes, chosen: Chosen, weights: Weights) -> tuple[Plan, Program]:
+        """What `plan` and `programs` would give with other choices; nothing is kept but in ``weights``."""
+        plan = self._make_plan(shapes, chosen)
+        with self.guard:
+            return plan, plan.bind(weights)
+
+    @property
+    def tier(self) -> str:
+        """The instruction set of the kernels."""
+        return self._kernels.tier
+
+    def use(self, chosen: Chosen) -> None:
+        """Make plans anew, with these choices. Calls under way keep theirs."""
+        with self.guard:
+            self.chosen = chosen
+            self._plans.clear()
+            self._programs.clear()
+
     def programs(self, wanted: Iterable[Shapes]) -> dict[Shapes, Program]:
         """Plans for inputs of these shapes, all bound to the same, current weights."""
-        with self._guard:
+        with self.guard:
             version = None if self._version is None else self._version()
             if version != self._seen:
                 self._seen = version
@@ -114,7 +149,7 @@ class Inference:
 
     def output_shapes(self, shapes: Shapes) -> list[tuple[int, ...]]:
         """The shape of each output for inputs of these shapes. Raises `ShapeError`."""
-        with self._guard:
+        with self.guard:
             found = self._output_shapes.get(shapes)
             if found is None:
                 found = [v.spec.shape for v in self._graph.specialise(list(shapes)).outputs]
@@ -227,8 +262,33 @@ class Session:
 
     def _remember(self, shape: tuple[int, ...]) -> None:
         # a new dict each time: a reader in another thread keeps a whole one
-        recent = {**self._recent, shape: self._inference.programs([(shape,)])[(shape,)]}
-        self._recent = dict(list(recent.items())[-SHAPES_REMEMBERED:])
+        with self._inference.guard:
+            recent = {**self._recent, shape: self._inference.programs([(shape,)])[(shape,)]}
+            self._recent = dict(list(recent.items())[-SHAPES_REMEMBERED:])
+
+    def tune(
+        self, x: object, *, seconds: float = 30.0, algorithms: bool = False, verbose: int = 1
+    ) -> Tuning:
+        """Measure here what is fastest for batches of the shape of ``x``, and use it from now on.
+
+        How batches are cut, how products are cut into blocks, which results are written past the
+        caches: all of the same bits, so that results do not change. With ``algorithms`` also how
+        each convolution is computed, with other rounding; that is chosen for a layer, whatever the
+        batch, so that a sample's result stays the same in any. What is found is remembered for this machine
+        and number of threads (`tuning.memory` says where) and need not be measured again;
+        ``seconds=0`` takes what is remembered alone. What takes more than about ``seconds`` keeps its
+        default. The result prints what was chosen and gained; ``verbose``: 1 shows a progress bar.
+        ``x`` is as `Model.predict` takes it. Other calls may run meanwhile. Raises `ShapeError`,
+        `DTypeError` or `ArgumentError`.
+        """
+        threads = thread_budget.resolve(self._threads)
+        found = tune(
+            self._inference, x, threads, seconds=seconds, algorithms=algorithms, verbose=verbose
+        )
+        with self._inference.guard:
+            self._inference.use({**self._inference.chosen, **found.chosen})
+            self._recent = {}
+        return found
 
     def plan(self, *shapes: tuple[int, ...]) -> Plan:
         """The plan for inputs of these shapes, batch included."""

@@ -54,6 +54,7 @@ TOP = {
     "saving",
     "session",
     "summary",
+    "tuning",
 }
 
 

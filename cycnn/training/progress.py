@@ -19,14 +19,14 @@ def check_verbose(verbose: object) -> int:
     return int(verbose)
 
 
-def progress_bar(total: int, label: str, verbose: int) -> tqdm:
-    """A bar over ``total`` images, shown when ``verbose`` is 1."""
+def progress_bar(total: float | None, label: str, verbose: int, unit: str = "img") -> tqdm:
+    """A bar over ``total`` images, or other units, shown when ``verbose`` is 1."""
     from tqdm import tqdm  # here, because it takes longer to import than all of cycnn
 
     return tqdm(
         total=total,
         desc=label,
-        unit="img",
+        unit=unit,
         unit_scale=True,
         disable=check_verbose(verbose) != 1,
         dynamic_ncols=True,
