@@ -97,9 +97,16 @@ DEPTHWISE = [
     _depthwise(5, 1152, 7),
     *(_depthwise(7, *s) for s in [(96, 56), (192, 28), (384, 14), (768, 7)]),
 ]
-# those of ResNeXt-50 (32x4d)
+# those of ResNeXt-50 (32x4d) and ResNeXt-101 (32x8d), RegNets (groups of 8, 16, 24 and 48 channels),
+# ShuffleNet, and depthwise with two filters a channel and the reverse
 GROUPED = [
-    Convolution(c, c, size, groups=32) for c, size in [(128, 56), (256, 28), (512, 14), (1024, 7)]
+    *(Convolution(c, c, s, groups=32) for c, s in [(128, 56), (256, 28), (512, 14), (1024, 7)]),
+    *(Convolution(c, c, s, stride=2, groups=32) for c, s in [(256, 56), (512, 28), (1024, 14)]),
+    *(Convolution(c, c, s, groups=32) for c, s in [(256, 56), (1024, 14)]),
+    *(Convolution(c, c, s, groups=c // g) for c, s, g in [(104, 28, 8), (160, 28, 16)]),
+    *(Convolution(c, c, s, groups=c // g) for c, s, g in [(168, 28, 24), (192, 28, 48)]),
+    Convolution(240, 240, 28, kernel=1, groups=3),
+    *(Convolution(c, k, 28, groups=64) for c, k in [(64, 128), (128, 64)]),
 ]
 # each beside the same layer undilated
 DILATED = [Convolution(c, c, size, dilation=d) for c, size in [(64, 56), (256, 14)] for d in (1, 2)]

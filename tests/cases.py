@@ -253,6 +253,38 @@ SPLIT_DEPTHWISE = [
     depthwise((3, 40, 29, 72), 3, 2, "same"),
     depthwise((1, 33, 30, 200), 3, 1, "same", 2),
 ]
+# narrow groups, several to a vector: (groups, channels and filters of a group), tails of all widths
+WIDTHS = [(1, 2), (2, 1), (2, 2), (3, 3), (4, 4), (2, 4), (4, 2), (5, 3), (8, 8), (1, 8), (8, 6)]
+GROUPED = [
+    *(
+        C((1, 5, 6, g * c), g * k, window(3, 1, "same"), groups=g)
+        for c, k in WIDTHS
+        for g in (2, 3, 4, 5, 8, 9)
+    ),
+    # every part of a strip, windows and strides with and without a tile of their own
+    *(C((2, 3, n, 12), 12, window(3, 1, "same"), groups=3) for n in range(1, 31)),
+    *(
+        C((1, 9, n, 32), 32, window(k, s, "same"), groups=8)
+        for n in (8, 15)
+        for k in range(1, 8)
+        for s in (1, 2, 3)
+    ),
+    *(
+        C((1, 13, 14, 16), 32, window(3, s, "same", d), groups=16)
+        for s in (1, 2, 3)
+        for d in (2, 3, 4)
+    ),
+    *(C((1, 1, n, 24), 24, window(3, 2, 1), groups=3) for n in (1, 2, 29)),
+    C((1, 12, 11, 24), 12, window((3, 5), (2, 1), "same", (1, 3)), groups=6),
+    C((2, 9, 14, 16), 8, window((4, 2), (1, 3), 0, (2, 2)), groups=4),
+    C((1, 5, 6, 36), 36, window(3, 1, ((4, 2), (0, 5))), groups=9),
+    C((1, 2, 3, 16), 16, window(1, 1, 1), groups=4),
+    C((0, 4, 4, 8), 8, window(3), groups=2),
+    # more than a block of vectors, more than a band
+    C((3, 16, 15, 200), 200, window(3, 1, 1), groups=25),
+    C((2, 30, 31, 96), 96, window(3, 1, 1), groups=24),
+    C((2, 30, 31, 96), 192, window(3, 2, 1), groups=96),
+]
 EPILOGUES = [(True, None), (True, "relu"), (False, None), (False, "relu")]
 
 
@@ -428,6 +460,10 @@ CASES = [
     *(c.forward(*EPILOGUES[i % 4]) for i, c in enumerate(POINTWISE)),
     *(c.backward_data() for c in POINTWISE),
     *(c.backward_weight(accumulate) for c in POINTWISE for accumulate in (False, True)),
+    *(c.forward(*EPILOGUES[i % 4]) for i, c in enumerate(GROUPED)),
+    *(c.forward(i % 2 == 0, f) for i, c in enumerate(GROUPED[3::40]) for f in FUNCTIONS),
+    *(c.backward_data() for c in GROUPED),
+    *(c.backward_weight(i % 3 == 0) for i, c in enumerate(GROUPED)),
     *(
         case(Dense(activation), (n, i), (i, u), (u,) if bias else None)
         for k, (n, i, u) in enumerate(DENSE)

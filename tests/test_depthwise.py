@@ -1,4 +1,4 @@
-"""Depthwise convolution: where its kernels are taken, cuts of the weight gradient, fetching ahead."""
+"""Depthwise and grouped convolution: where their kernels are taken, cuts of gradients, fetching ahead."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ LAYERS = [
     cases.depthwise((2, 13, 12, 70), 3, 1, "same", 2),
     cases.depthwise((3, 24, 20, 140), 3, 1, "same"),  # beyond the nearest caches: fetched ahead
 ]
+C = cases.Convolution
+GROUPED = [
+    C((3, 11, 9, 72), 72, cases.window(3, 1, "same"), groups=36),
+    C((2, 12, 11, 35), 70, cases.window(5, 2, "same"), groups=35),
+    C((2, 13, 12, 36), 36, cases.window(3, 1, "same", 2), groups=18),
+]
 
 
 @tiers
@@ -32,16 +38,20 @@ def test_one_filter_a_channel_takes_the_kernel(layer, tier):
 
 
 @tiers
-def test_several_filters_a_channel_do_not(tier):
-    layer = cases.Convolution((2, 6, 7, 16), 32, cases.window(3), groups=16)
-    case = layer.backward_weight(False)
-    assert "conv_depthwise_weight" not in runner.kernels_of(case.op, case.arrays(), tier)
+@pytest.mark.parametrize("widths", [(1, 2), (2, 1), (2, 2), (4, 4), (8, 8), (16, 16)])
+def test_groups_of_half_a_vector_take_the_kernel_of_their_own(widths, tier):
+    channels, filters = widths
+    layer = C((2, 6, 7, 3 * channels), 3 * filters, cases.window(3, 1, "same"), groups=3)
+    narrow = 2 * max(channels, filters) <= runner.KERNELS[tier].conv_grouped.VECTOR
+    for case in (layer.forward(True, None), layer.backward_data(), layer.backward_weight(False)):
+        kernels = runner.kernels_of(case.op, case.arrays(), tier)
+        assert any("conv_grouped" in kernel for kernel in kernels) == narrow
 
 
 @tiers
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("accumulate", [False, True])
-@pytest.mark.parametrize("layer", LAYERS, ids=str)
+@pytest.mark.parametrize("layer", [*LAYERS, *GROUPED], ids=str)
 def test_every_cut_sums_all_rows(monkeypatch, layer, accumulate, cut, tier):
     split = DepthwiseSplit(*cut)
     monkeypatch.setattr(weight_gradient_candidates, "depthwise_split", lambda *_: (0.0, split))
@@ -56,7 +66,7 @@ def test_every_cut_sums_all_rows(monkeypatch, layer, accumulate, cut, tier):
 
 
 @tiers
-@pytest.mark.parametrize("layer", LAYERS, ids=str)
+@pytest.mark.parametrize("layer", [*LAYERS, *GROUPED], ids=str)
 def test_fetching_ahead_changes_no_bit(monkeypatch, layer, tier):
     for case in (
         layer.forward(True, "relu6"),
@@ -64,8 +74,9 @@ def test_fetching_ahead_changes_no_bit(monkeypatch, layer, tier):
         layer.backward_weight(False),
     ):
         expected = runner.run(case.op, case.arrays(), tier=tier)
-        for module in ("conv_depthwise", "conv_depthwise_weight"):
-            monkeypatch.setattr(getattr(runner.KERNELS[tier], module), "DISTANT", 0)
+        for module in ("conv_depthwise", "conv_grouped"):
+            for kernels in (module, f"{module}_weight"):
+                monkeypatch.setattr(getattr(runner.KERNELS[tier], kernels), "DISTANT", 0)
         results = runner.run(case.op, case.arrays(), tier=tier, threads=3)
         monkeypatch.undo()
         assert all(map(runner.same_bits, results, expected))

@@ -239,6 +239,15 @@ CYCNN_INLINE void vtranspose(vf *r)
     }
 }
 
+/* lane i is lane at[i] of a, 0 <= at[i] < VL */
+CYCNN_INLINE vu vu_load(const uint32_t *p)
+{
+    vu a;
+    memcpy(&a, p, sizeof a);
+    return a;
+}
+CYCNN_INLINE vf vpick(vf a, vu at) { return __builtin_shuffle(a, (vi)at); }
+
 /* sum and maximum over the lanes, always in the same order; vhmax is NaN if any lane is */
 CYCNN_INLINE float vhsum(vf a)
 {

@@ -40,6 +40,8 @@ cdef extern from "isa.h" nogil:
     vu vu_xor(vu, vu)
     vu vu_shift_right(vu, int)
     vf vselect_less(vu, vu, vf, vf)
+    vu vu_load(const uint32_t*)
+    vf vpick(vf, vu)
     vf vload_part(const float*, Py_ssize_t)
     vf vload_part_or(const float*, Py_ssize_t, vf)
     void vstore_part(float*, vf, Py_ssize_t)

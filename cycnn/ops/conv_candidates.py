@@ -131,13 +131,45 @@ def _emit_depthwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> 
     reads.emit(target, kernel, reads.w, y)
 
 
-def _rows_of_band(c: Correlation) -> int:
+def _rows_of_band(c: Correlation, blocks: int = 1) -> int:
     """Rows of a phase that a band has: an even number, for they are taken in pairs."""
     most = max((count for _, count, _ in c.rows.phases), default=1)
-    nbytes = 4 * (math.prod(c.x_shape) + math.prod(c.y_shape)) // most
-    worth = math.ceil(most / min(ITEMS, c.flops * c.phases / ITEM_FLOPS + 1))
-    rows = min(worth, DEPTHWISE_BYTES // nbytes)
+    nbytes = 4 * (math.prod(c.x_shape) + math.prod(c.y_shape)) // most // blocks
+    bands = min(ITEMS, c.flops * c.phases / ITEM_FLOPS + 1) / blocks
+    rows = min(math.ceil(most / max(bands, 1)), DEPTHWISE_BYTES // max(nbytes, 1))
     return max(2, rows // 2 * 2)
+
+
+# ---- narrow groups: several in a vector ------------------------------------------------------------
+
+
+def _is_narrow(c: Correlation, target: Target) -> bool:
+    vector = target.kernels.conv_grouped.VECTOR
+    return c.groups > 1 and max(c.depth, c.filters) <= vector // 2
+
+
+GROUPED_WEIGHT_BYTES = 24 * 1024  # of a block of vectors, which stay in the first-level cache
+
+
+def _emit_grouped(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+    grouped = target.kernels.conv_grouped
+    step, nbytes = grouped.pack(c.taps, c.x_channels, c.y_channels, c.groups, c.transposed)
+    packed = target.temporary(nbytes)
+    target.emit(step, [reads.w], [packed], cost=Cost(0, 2 * nbytes))
+    vectors = nbytes // (4 * c.taps * c.depth * grouped.VECTOR)
+    blocks = min(vectors, math.ceil(nbytes / GROUPED_WEIGHT_BYTES))
+    kernel = grouped.convolve(
+        c.images,
+        c.x_channels,
+        c.y_channels,
+        c.rows,
+        c.columns,
+        groups=c.groups,
+        blocks=blocks,
+        band=target.choose("rows of a band", c, BAND_OPTIONS, _rows_of_band(c, blocks)),
+        activation=c.activation,
+    )
+    reads.emit(target, kernel, packed, y)
 
 
 # ---- a gradient for few channels: one product over all taps, then sums of its columns --------------
@@ -301,6 +333,7 @@ CANDIDATES = (
     Candidate("pointwise", "direct", _is_pointwise, _emit_pointwise),
     Candidate("subsampled", "direct", _skips_pixels, _emit_subsampled),
     Candidate("depthwise", "direct", _is_depthwise, _emit_depthwise),
+    Candidate("narrow groups", "direct", _is_narrow, _emit_grouped),
     Candidate("scatter", "direct", _is_worth_scattering, _emit_scatter),
     Candidate("neighbours", "neighbours", _has_empty_lanes, _emit_neighbours),
     Candidate("thin", "direct", _is_thin, _emit_thin),

@@ -16,7 +16,8 @@ from ..errors import ShapeError
 from ..geometry import Window
 from .base import Cost, Op, Spec, require_rank
 from .conv import check_applies
-from .weight_gradient_candidates import Problem, emit_chunks, lower_gradient
+from .weight_gradient_candidates import emit_chunks, lower_gradient
+from .weight_gradient_problem import Problem
 
 if TYPE_CHECKING:
     from ..graph.ir import Node

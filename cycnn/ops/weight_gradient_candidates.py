@@ -13,15 +13,15 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from .base import Cost
-from .correlation import Axis
 from .subsample import emit_subsample
+from .weight_gradient_problem import Problem
 
 if TYPE_CHECKING:
     from ..graph.ir import Node
     from ..kernels.dispatch import Kernels
     from ..plan.lower import Buffer, Target
 
-__all__ = ["CANDIDATES", "Problem", "emit_chunks", "lower_gradient"]
+__all__ = ["CANDIDATES", "emit_chunks", "lower_gradient"]
 
 CACHE_BYTES = 256 * 1024  # of a core's second-level cache: for a block, the next, and sums
 BLOCK = (96, 1024)  # the fewest and most pixels in a block
@@ -29,53 +29,6 @@ FLOPS_PER_BYTE = 10  # arithmetic of a core in the time it takes to read a byte 
 FLOPS_PER_PARTIAL = 300  # and to write a partial sum, read it and add it
 WORKERS = 64  # cores that are to be kept busy
 FLOPS_PER_WORKER = 500_000  # below this another core is not worth its start
-
-
-class Problem(NamedTuple):
-    """A weight gradient as the kernels see it; ``pads`` are (above, left)."""
-
-    x: tuple[int, ...]
-    dy: tuple[int, ...]
-    kernel_size: tuple[int, int]
-    strides: tuple[int, int]
-    dilation: tuple[int, int]
-    pads: tuple[int, int]
-    groups: int
-
-    @property
-    def folded(self) -> bool:
-        """Whether a whole row of the filter is taken for the channels of one tap."""
-        narrow = self.x[3] <= 12 and self.kernel_size[1] > 1
-        return narrow and self.groups == 1 and self.dilation[1] == 1
-
-    @property
-    def weights(self) -> int:
-        return math.prod(self.kernel_size) * self.x[3] // self.groups * self.dy[3]
-
-    @property
-    def skips_pixels(self) -> bool:
-        """Whether it is for a 1x1 window with strides that stays inside the image."""
-        return self.kernel_size == (1, 1) and self.strides != (1, 1) and self.groups == 1 and all(
-            (self.dy[i] - 1) * self.strides[i - 1] < self.x[i] and self.pads[i - 1] == 0 for i in (1, 2)
-        )  # fmt: skip
-
-    def seen(self, axis: int) -> int:
-        """How many pairs of an output position and a tap along an axis fall inside the image."""
-        size, positions = self.x[1 + axis], self.dy[1 + axis]
-        stride, before = self.strides[axis], self.pads[axis]
-        pairs = 0
-        for tap in range(self.kernel_size[axis]):
-            offset = tap * self.dilation[axis] - before
-            first = max(0, math.ceil(-offset / stride))
-            pairs += max(0, min(positions, math.ceil((size - offset) / stride)) - first)
-        return pairs
-
-    def axis(self, axis: int) -> Axis:
-        """Where the taps of the convolution read along a spatial axis."""
-        positions, taps = self.dy[1 + axis], range(self.kernel_size[axis])
-        reads = tuple((t, t * self.dilation[axis] - self.pads[axis]) for t in taps)
-        phases = ((0, positions, reads),)
-        return Axis(self.x[1 + axis], positions, self.strides[axis], 1, len(taps), phases)
 
 
 class Split(NamedTuple):
@@ -114,7 +67,7 @@ class Candidate(NamedTuple):
     that takes, and its kernel."""
 
     family: str
-    suits: Callable[[Problem], bool]
+    suits: Callable[[Problem, Kernels], bool]
     split: Callable[[Problem, Kernels], Timed]
     kernel: Callable[..., tuple]
 
@@ -132,7 +85,7 @@ def lower_gradient(
     timed = [
         (*candidate.split(problem, target.kernels), candidate)
         for candidate in CANDIDATES
-        if algorithm in ("auto", candidate.family) and candidate.suits(problem)
+        if algorithm in ("auto", candidate.family) and candidate.suits(problem, target.kernels)
     ]
     _, parts, candidate = min(timed, key=lambda t: t[0])
     _emit(node, target, reads, problem, parts, candidate, accumulate)
@@ -262,14 +215,16 @@ def _is_depthwise(problem: Problem) -> bool:
 
 @lru_cache(maxsize=256)
 def depthwise_split(problem: Problem, vector: int) -> tuple[float, DepthwiseSplit]:
-    """The split of least estimated time, over powers of two, and that time.
+    """The split of least estimated time, over powers of two, and that time, where ``vector`` channels of
+    dy are a vector's.
 
     A chunk reads rows of x that its neighbours read as well.
     """
-    (n, p, q, c), (r, _) = problem.dy, problem.kernel_size
-    vectors, rows = math.ceil(c / vector), max(1, n * p)
-    row_bytes = 4 * c * (q + problem.x[1] * problem.x[2] / p)
-    flops = 2 * n * problem.seen(0) * problem.seen(1) * vectors * vector
+    (n, p, q, k), (r, _) = problem.dy, problem.kernel_size
+    _, h, w, c = problem.x
+    vectors, rows = math.ceil(k / vector), max(1, n * p)
+    row_bytes = 4 * (k * q + c * h * w / p)
+    flops = 2 * n * problem.seen(0) * problem.seen(1) * vectors * vector * c // problem.groups
     best, least = None, math.inf
     for chunks, blocks in product(_chunkings(rows, 1), _halvings(vectors)):
         width, height = math.ceil(vectors / blocks), math.ceil(rows / chunks)
@@ -289,6 +244,36 @@ def depthwise_split(problem: Problem, vector: int) -> tuple[float, DepthwiseSpli
 def _depthwise_kernel(kernels: Kernels, problem: Problem, **parts: int) -> tuple:
     return kernels.conv_depthwise_weight.gradient(
         problem.x[0], problem.x[3], problem.axis(0), problem.axis(1), **parts
+    )
+
+
+# ---- narrow groups: several in a vector ------------------------------------------------------------
+
+
+def _group(problem: Problem) -> int:
+    """Channels of x, or of dy if they are more, in a group."""
+    return max(problem.x[3], problem.dy[3]) // problem.groups
+
+
+def _is_narrow(problem: Problem, kernels: Kernels) -> bool:
+    half = kernels.conv_grouped_weight.VECTOR // 2
+    return problem.groups > 1 and not _is_depthwise(problem) and _group(problem) <= half
+
+
+def _grouped_split(problem: Problem, kernels: Kernels) -> Timed:
+    together = kernels.conv_grouped_weight.VECTOR // _group(problem)
+    return depthwise_split(problem, together * problem.dy[3] // problem.groups)
+
+
+def _grouped_kernel(kernels: Kernels, problem: Problem, **parts: int) -> tuple:
+    return kernels.conv_grouped_weight.gradient(
+        problem.x[0],
+        problem.x[3],
+        problem.dy[3],
+        problem.groups,
+        problem.axis(0),
+        problem.axis(1),
+        **parts,
     )
 
 
@@ -360,7 +345,7 @@ def _winograd_kernel(
 def _winograd(m: int) -> Candidate:
     return Candidate(
         f"winograd{m}",
-        _is_winograd,
+        lambda problem, kernels: _is_winograd(problem),
         lambda problem, kernels: winograd_split(problem, m, kernels.conv_weight_winograd.TILE),
         partial(_winograd_kernel, m),
     )
@@ -369,16 +354,17 @@ def _winograd(m: int) -> Candidate:
 CANDIDATES = (
     Candidate(
         "direct",
-        lambda problem: not _is_depthwise(problem),
+        lambda problem, kernels: not _is_depthwise(problem) and not _is_narrow(problem, kernels),
         lambda problem, kernels: split(problem, kernels.conv_weight.TILE),
         _direct_kernel,
     ),
     Candidate(
         "direct",
-        _is_depthwise,
+        lambda problem, kernels: _is_depthwise(problem),
         lambda problem, kernels: depthwise_split(problem, kernels.conv_depthwise_weight.VECTOR),
         _depthwise_kernel,
     ),
+    Candidate("direct", _is_narrow, _grouped_split, _grouped_kernel),
     _winograd(2),
     _winograd(4),
 )
