@@ -280,6 +280,14 @@ GROUPED = [
     C((1, 5, 6, 36), 36, window(3, 1, ((4, 2), (0, 5))), groups=9),
     C((1, 2, 3, 16), 16, window(1, 1, 1), groups=4),
     C((0, 4, 4, 8), 8, window(3), groups=2),
+    # groups that fill vectors, with tails of all widths
+    *(
+        C((1, 5, 9, 2 * c), 2 * k, window(3, 1, "same"), groups=2)
+        for c, k in [(9, 9), (16, 16), (24, 20), (5, 33), (20, 5), (40, 48), (64, 70)]
+    ),
+    *(C((1, 5, n, 51), 51, window(3, s, "same"), groups=3) for n in (7, 14, 31) for s in (1, 2)),
+    C((2, 9, 12, 36), 72, window((5, 2), (1, 3), "same", (2, 1)), groups=4),
+    C((2, 7, 7, 320), 320, window(3, 1, 1), groups=10),
     # more than a block of vectors, more than a band
     C((3, 16, 15, 200), 200, window(3, 1, 1), groups=25),
     C((2, 30, 31, 96), 96, window(3, 1, 1), groups=24),

@@ -27,7 +27,11 @@ GROUPED = [
     C((3, 11, 9, 72), 72, cases.window(3, 1, "same"), groups=36),
     C((2, 12, 11, 35), 70, cases.window(5, 2, "same"), groups=35),
     C((2, 13, 12, 36), 36, cases.window(3, 1, "same", 2), groups=18),
+    C((2, 13, 12, 100), 100, cases.window(3, 1, "same"), groups=5),
 ]
+# kernels that fetch ahead what lies beyond the caches
+DISTANT = ("conv_depthwise", "conv_depthwise_weight", "conv_grouped", "conv_grouped_weight")
+DISTANT += ("conv_grouped_wide",)
 
 
 @tiers
@@ -38,14 +42,20 @@ def test_one_filter_a_channel_takes_the_kernel(layer, tier):
 
 
 @tiers
-@pytest.mark.parametrize("widths", [(1, 2), (2, 1), (2, 2), (4, 4), (8, 8), (16, 16)])
-def test_groups_of_half_a_vector_take_the_kernel_of_their_own(widths, tier):
+@pytest.mark.parametrize(
+    "widths", [(1, 2), (2, 1), (2, 2), (4, 4), (8, 8), (16, 16), (20, 40), (70, 40)]
+)
+def test_the_width_of_groups_chooses_the_kernel(widths, tier):
     channels, filters = widths
     layer = C((2, 6, 7, 3 * channels), 3 * filters, cases.window(3, 1, "same"), groups=3)
     narrow = 2 * max(channels, filters) <= runner.KERNELS[tier].conv_grouped.VECTOR
-    for case in (layer.forward(True, None), layer.backward_data(), layer.backward_weight(False)):
+    for case, depth in [(layer.forward(True, None), channels), (layer.backward_data(), filters)]:
+        wide = "conv_grouped_wide" if depth <= 64 else "conv_direct"
         kernels = runner.kernels_of(case.op, case.arrays(), tier)
-        assert any("conv_grouped" in kernel for kernel in kernels) == narrow
+        assert ("conv_grouped" if narrow else wide) in kernels
+    case = layer.backward_weight(False)
+    kernels = runner.kernels_of(case.op, case.arrays(), tier)
+    assert ("conv_grouped_weight" if narrow else "conv2d_backward_weight") in kernels
 
 
 @tiers
@@ -74,9 +84,8 @@ def test_fetching_ahead_changes_no_bit(monkeypatch, layer, tier):
         layer.backward_weight(False),
     ):
         expected = runner.run(case.op, case.arrays(), tier=tier)
-        for module in ("conv_depthwise", "conv_grouped"):
-            for kernels in (module, f"{module}_weight"):
-                monkeypatch.setattr(getattr(runner.KERNELS[tier], kernels), "DISTANT", 0)
+        for module in DISTANT:
+            monkeypatch.setattr(getattr(runner.KERNELS[tier], module), "DISTANT", 0)
         results = runner.run(case.op, case.arrays(), tier=tier, threads=3)
         monkeypatch.undo()
         assert all(map(runner.same_bits, results, expected))

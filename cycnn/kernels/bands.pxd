@@ -11,7 +11,7 @@ between rows, which hides from the hardware that memory is read in order.
 
 from libc.string cimport memset
 
-from .activation cimport RELU, RELU6, activate
+from .activation cimport RELU, RELU6, activate, activate_all
 from .ahead cimport Ahead, fetch, lines, span
 from .grid cimport (
     Axis, Phase, Positions, next_axis, parts_of, phase_of, positions, tabulate, tap_of,
@@ -99,6 +99,19 @@ cdef inline void put(const int np, const bint part, vf* acc, float* y, const Ban
                     vstore(y + i * t.y_column, acc[i])
 
 
+cdef inline void next_strip(Band* t, Py_ssize_t first, Py_ssize_t channels) noexcept nogil:
+    """Apply what activation is left to ``channels`` channels from ``first``, and move on."""
+    cdef Py_ssize_t p, i
+    cdef float* y
+    if t.activation > RELU6:
+        for p in range(t.rows):
+            for i in range(t.columns):
+                y = t.y + p * t.y_row + i * t.y_column + first
+                activate_all(t.activation, y, y, channels)
+    t.y += t.columns * t.y_column
+    t.first += t.columns * t.stride
+
+
 cdef inline void send_ahead(Band* t) noexcept nogil:
     fetch(&t.x_ahead, t.x_lines)
     fetch(&t.y_ahead, t.y_lines)
@@ -128,7 +141,7 @@ cdef inline void phase_in_band(Strips strips, const Bands* a, const Axis* rows, 
         t.row[i - begin].w = w + ((p.tap + low * p.tap_step) * columns.window + q.tap) * a.w_tap
     t.rows, t.table_step = end - begin, p.spacing * width
     t.w_row, t.w_tap = p.tap_step * columns.window * a.w_tap, q.tap_step * a.w_tap
-    t.taps, t.stride = q.taps, q.stride
+    t.taps, t.stride, t.first = q.taps, q.stride, 0
     t.y_column = q.out_step * a.y_channels
     t.y_row = rows.out_step * columns.out_size * a.y_channels
     t.y = y + ((phase.start + begin * rows.out_step) * columns.out_size

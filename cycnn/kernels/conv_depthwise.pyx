@@ -10,8 +10,7 @@ An item is a band of rows of one image, see bands.pxd. The tile is a row of neig
 rows of them, times a vector of channels: what several windows share is loaded once.
 """
 
-from .activation cimport RELU6, activate_all
-from .bands cimport Band, Bands, cut_bands, put, read, run_bands, send_ahead
+from .bands cimport Band, Bands, cut_bands, next_strip, put, read, run_bands, send_ahead
 from .grid cimport Axis, axis_bytes
 from .isa cimport VL, vf, vfma, vzero
 from .step cimport Step, kernel
@@ -173,20 +172,14 @@ cdef inline Py_ssize_t width_of_strip(const Band* t, Py_ssize_t columns) noexcep
 
 
 cdef void all_strips(Band* t, Py_ssize_t columns) noexcept nogil:
-    cdef Py_ssize_t q = 0, np, p, i
+    cdef Py_ssize_t q = 0, np
     while q < columns:
         np = width_of_strip(t, columns - q)
-        t.first = q * t.stride
         t.columns = min(np, columns - q)
         whole_vectors(np, t)
         if t.channels % VL:
             last_vector(np, t)
-        if t.activation > RELU6:
-            for p in range(t.rows):
-                for i in range(t.columns):
-                    activate_all(t.activation, t.y + p * t.y_row + i * t.y_column,
-                                 t.y + p * t.y_row + i * t.y_column, t.channels)
-        t.y += np * t.y_column
+        next_strip(t, 0, t.channels)
         q += np
 
 

@@ -14,8 +14,7 @@ An item is a band of rows of one image at a block of vectors, see bands.pxd. The
 neighbouring pixels times a vector: what several windows share is loaded, and picked from, once.
 """
 
-from .activation cimport RELU6, activate_all
-from .bands cimport Band, Bands, cut_bands, put, read, run_bands, send_ahead
+from .bands cimport Band, Bands, cut_bands, next_strip, put, read, run_bands, send_ahead
 from .grid cimport Axis, axis_bytes
 from .isa cimport (
     VL, vf, vfma, vload, vload_part, vpick, vselect_eq, vset1, vstore, vu, vu_load, vzero,
@@ -130,12 +129,10 @@ cdef void all_strips(Band* t, Py_ssize_t columns) noexcept nogil:
     cdef const Attributes* a = <const Attributes*> t.attributes
     cdef Py_ssize_t begin = a.vectors * t.block // a.bands.blocks
     cdef Py_ssize_t end = a.vectors * (t.block + 1) // a.bands.blocks
-    cdef Py_ssize_t first = begin * a.lanes.y_width, q = 0, np, p, i
+    cdef Py_ssize_t first = begin * a.lanes.y_width, q = 0, np
     cdef Py_ssize_t channels = min(end * a.lanes.y_width, t.channels) - first
-    cdef float* y
     while q < columns:
         np = width_of_strip(columns - q)
-        t.first = q * t.stride
         t.columns = min(np, columns - q)
         if MANY and np == 14:
             strip_of_14(a, t, begin, end)
@@ -145,12 +142,7 @@ cdef void all_strips(Band* t, Py_ssize_t columns) noexcept nogil:
             strip_of_7(a, t, begin, end)
         else:
             strip_of_4(a, t, begin, end)
-        if t.activation > RELU6:
-            for p in range(t.rows):
-                for i in range(t.columns):
-                    y = t.y + p * t.y_row + i * t.y_column + first
-                    activate_all(t.activation, y, y, channels)
-        t.y += np * t.y_column
+        next_strip(t, first, channels)
         q += np
 
 

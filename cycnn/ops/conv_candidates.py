@@ -148,17 +148,43 @@ def _is_narrow(c: Correlation, target: Target) -> bool:
     return c.groups > 1 and max(c.depth, c.filters) <= vector // 2
 
 
-GROUPED_WEIGHT_BYTES = 24 * 1024  # of a block of vectors, which stay in the first-level cache
-
-
-def _emit_grouped(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+def _emit_narrow(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
     grouped = target.kernels.conv_grouped
     step, nbytes = grouped.pack(c.taps, c.x_channels, c.y_channels, c.groups, c.transposed)
     packed = target.temporary(nbytes)
     target.emit(step, [reads.w], [packed], cost=Cost(0, 2 * nbytes))
     vectors = nbytes // (4 * c.taps * c.depth * grouped.VECTOR)
-    blocks = min(vectors, math.ceil(nbytes / GROUPED_WEIGHT_BYTES))
-    kernel = grouped.convolve(
+    _emit_bands(c, target, grouped.convolve, reads, packed, y, vectors)
+
+
+# ---- groups of some vectors, of few channels ---------------------------------------------------------
+
+WIDE_DEPTH = 64  # channels of x: with more a taller tile has enough to sum
+
+
+def _is_wide(c: Correlation, target: Target) -> bool:
+    return c.groups > 1 and c.depth <= WIDE_DEPTH and c.columns.window > 1
+
+
+def _emit_wide(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+    convolve = target.kernels.conv_grouped_wide.convolve
+    _emit_bands(c, target, convolve, reads, c.pack(target, reads.w, 1), y, c.groups)
+
+
+BLOCK_BYTES = 24 * 1024  # of the weights of a block of groups, which stay in the first-level cache
+
+
+def _emit_bands(
+    c: Correlation,
+    target: Target,
+    convolve: Callable[..., tuple],
+    reads: Reads,
+    packed: Buffer,
+    y: Buffer,
+    most_blocks: int,
+) -> None:
+    blocks = min(most_blocks, math.ceil(packed.nbytes / BLOCK_BYTES))
+    kernel = convolve(
         c.images,
         c.x_channels,
         c.y_channels,
@@ -333,9 +359,10 @@ CANDIDATES = (
     Candidate("pointwise", "direct", _is_pointwise, _emit_pointwise),
     Candidate("subsampled", "direct", _skips_pixels, _emit_subsampled),
     Candidate("depthwise", "direct", _is_depthwise, _emit_depthwise),
-    Candidate("narrow groups", "direct", _is_narrow, _emit_grouped),
+    Candidate("narrow groups", "direct", _is_narrow, _emit_narrow),
     Candidate("scatter", "direct", _is_worth_scattering, _emit_scatter),
     Candidate("neighbours", "neighbours", _has_empty_lanes, _emit_neighbours),
     Candidate("thin", "direct", _is_thin, _emit_thin),
+    Candidate("wide groups", "direct", _is_wide, _emit_wide),
     Candidate("direct", "direct", lambda c, target: True, _emit_direct),
 )
