@@ -27,7 +27,7 @@ IMAGES = {"latency": 1, "throughput": 16}
 TRANSFORM = {2: 250, 4: 700}  # a vector of channels of a tile, in and out together
 PRODUCT = 8  # to begin and end a tile of a product, a row and point
 LINE_NEAR, LINE_FAR = 4, 11  # a cache line of weights, from a cache or from memory
-PACK_NEAR, PACK_FAR = 7, 24  # to make one
+PACK = 5  # to make one
 FAR = 2**24  # bytes
 THIN = 32  # channels; below, direct convolution reaches 0.8 of the peak, else 0.95
 WORTH = 2**21  # flops of an image; below, nothing is to be gained
@@ -41,6 +41,7 @@ STEP_TILES = 64  # most, of a block of the second step
 STEP_OPTIONS = (32, 64, 128)
 STEP_ITEMS = 32  # wanted there
 STEP_BYTES = 2**23  # of transformed images that pass from one step to the other
+CHAIN_BYTES = 2**22  # of weights: from here on those that are live are packed panel by panel
 DEEP = 128  # channels, where panels are narrow: there are enough of them, and images are small
 
 
@@ -76,12 +77,11 @@ def _cost(m: int, c: Correlation, images: int, vector: int, purpose: str) -> flo
     tiles, points = images * _tiles(m, c), (m + 2) ** 2
     into, out = math.ceil(c.depth / vector), math.ceil(c.filters / vector)
     lines = points * c.depth * math.ceil(c.filters / 16)
-    far = 64 * lines > FAR
+    live = c.transposed or purpose == "throughput"  # others are packed once, and then far away
+    far = 64 * lines > FAR and not live
     products = points * tiles * (c.depth + PRODUCT) * out
     read = lines * math.ceil(tiles / STEP_TILES) * (LINE_FAR if far else LINE_NEAR)
-    # weights that do not change are packed once
-    packed = lines * (PACK_FAR if far else PACK_NEAR) * (c.transposed or purpose == "throughput")
-    return max(products, read) + packed + TRANSFORM[m] * tiles * (into + out) / 2
+    return max(products, read) + lines * PACK * live + TRANSFORM[m] * tiles * (into + out) / 2
 
 
 class _Work(NamedTuple):
@@ -104,6 +104,11 @@ class _Work(NamedTuple):
     def panel_bytes(self) -> int:
         pack = self.target.kernels.pack_winograd
         return pack.panel_bytes(self.m, self.c.depth, self.c.filters, self.nv)
+
+    def packing(self) -> tuple:
+        """The kernel that transforms the weights."""
+        c, pack = self.c, self.target.kernels.pack_winograd
+        return (pack.columns if c.transposed else pack.rows)(self.m, c.depth, c.filters, self.nv)
 
     def transformed_bytes(self, tiles: int, block: int) -> int:
         kernel = self.target.kernels.conv_winograd
@@ -133,7 +138,6 @@ def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
     pack = target.kernels.pack
     nv = pack.panel_vectors(c.filters, widest=2 if c.depth >= DEEP else 4)
     work = _Work(m, c, target, nv)
-    packed = _pack(work, reads.w)
     height = pack.tile_height(nv)
     block = height * max(1, BLOCK_TILES // height)
     fits = work.transformed_bytes(block, block) <= BLOCK_BYTES
@@ -144,18 +148,27 @@ def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         options = tuple(height * n for n in BLOCK_OPTIONS)
         block = target.choose("tiles", problem, options, block)
         kernel = work.kernel("convolve", 0, work.tiles, block, activation=c.activation)
-        reads.emit(target, kernel, packed, y)
+        reads.emit(target, kernel, _pack(work, reads.w), y)
         return
     step_tiles = target.choose("tiles of a step", problem, STEP_OPTIONS, STEP_TILES)
     most = max(STEP_BYTES // work.transformed_bytes(1, 1), 1)
+    chained = work.panel_bytes > CHAIN_BYTES and work.tiles <= most and target.is_live(reads.w)
+    packed = None if chained else _pack(work, reads.w)
     for first in range(0, work.tiles, most):
         last = min(first + most, work.tiles)
         _emit_two_steps(work, reads, packed, y, first, last, step_tiles)
 
 
 def _emit_two_steps(
-    work: _Work, reads: Reads, packed: Buffer, y: Buffer, first: int, last: int, step_tiles: int
+    work: _Work,
+    reads: Reads,
+    packed: Buffer | None,
+    y: Buffer,
+    first: int,
+    last: int,
+    step_tiles: int,
 ) -> None:
+    """Emit both steps for some tiles; where w is not ``packed``, that is done panel by panel."""
     c, tiles = work.c, last - first
     wanted = STEP_ITEMS if work.panel_bytes <= FAR else 1
     blocks = math.ceil(tiles / step_tiles)
@@ -166,18 +179,23 @@ def _emit_two_steps(
     kernel = work.kernel("transform", first, last, block)
     moved = 4 * c.images * math.prod(c.x_shape) * tiles // work.tiles + v.nbytes
     work.target.emit(kernel, [reads.x], [v], cost=Cost(0, moved))
-    panels_first = v.nbytes * work.panels < work.panel_bytes * blocks
+    panels_first = packed is None or v.nbytes * work.panels < work.panel_bytes * blocks
     form = {"panels_first": panels_first, "activation": c.activation}
     kernel = work.kernel("multiply", first, last, block, **form)
     flops = 2 * (work.m + 2) ** 2 * tiles * c.depth * c.filters
     cost = Cost(flops, v.nbytes + work.panel_bytes)
-    reads._replace(x=v).emit(work.target, kernel, packed, y, cost)
+    if packed is None:
+        chain, nbytes = work.target.kernels.chain, work.panel_bytes // work.panels
+        operands = (0, chain.THROUGH), (1, chain.THROUGH, 2, 3, 4)
+        kernel = chain.chain(work.packing(), kernel, work.panels, nbytes, *operands)
+        reads, packed = reads._replace(x=reads.w), v
+    else:
+        reads = reads._replace(x=v)
+    reads.emit(work.target, kernel, packed, y, cost)
 
 
 def _pack(work: _Work, w: Buffer) -> Buffer:
     """Emit the transform of the weights; it depends on no size of an image, so plans share it."""
-    c, pack = work.c, work.target.kernels.pack_winograd
     packed = work.target.temporary(work.panel_bytes)
-    step = (pack.columns if c.transposed else pack.rows)(work.m, c.depth, c.filters, work.nv)
-    work.target.emit(step, [w], [packed], cost=Cost(0, packed.nbytes + w.nbytes))
+    work.target.emit(work.packing(), [w], [packed], cost=Cost(0, packed.nbytes + w.nbytes))
     return packed

@@ -91,13 +91,14 @@ class Target:
     """What an op sees of the machine while it is lowered.
 
     ``kernels`` are the modules of one tier, ``purpose`` is "latency" or "throughput"; ``exact`` excludes
-    algorithms with a rounding error of their own.
+    algorithms with a rounding error of their own; ``frozen`` weights do not change between calls.
     """
 
     kernels: Kernels
     chooser: Chooser
     purpose: str = "latency"
     exact: bool = False
+    frozen: bool = True
     steps: list[PlannedStep] = field(default_factory=list)
     _buffers: dict[Value, Buffer] = field(default_factory=dict)
     _places: dict[Value, Place] = field(default_factory=dict)
@@ -154,6 +155,10 @@ class Target:
         return self.chooser.choose(
             name, problem, options, default, node=self._node, same_bits=same_bits
         )
+
+    def is_live(self, w: Buffer) -> bool:
+        """Whether weights may be others in the next call: what is made of them is made every time."""
+        return w.kind == "input" or not self.frozen
 
     def temporary(self, nbytes: int) -> Buffer:
         """Memory between two steps of one lowering, e.g. packed weights or partial sums."""
@@ -244,6 +249,7 @@ def lower(
     purpose: str = "latency",
     parts: Sequence[Part] = (),
     exact: bool = False,
+    frozen: bool = True,
     chooser: Chooser | None = None,
 ) -> tuple[Target, list[Buffer]]:
     """Lower every node; return the target and the buffer of each graph output.
@@ -252,7 +258,8 @@ def lower(
     one that is another value seen again (an input handed through, a reshape, the same output twice) is
     copied.
     """
-    target = Target(kernels, chooser or Chooser(graph), purpose, exact, _places=places(graph))
+    chooser = chooser or Chooser(graph)
+    target = Target(kernels, chooser, purpose, exact, frozen, _places=places(graph))
     parts = parts or [Part(graph, 0, len(graph.nodes))]
     shared = _shared(graph, parts, target._places)
     for number, part in enumerate(parts):

@@ -41,7 +41,7 @@ class Plan:
     ):
         self.graph, self.kernels, self.purpose = graph, kernels, purpose
         chooser = chooser or Chooser(graph)
-        target, self._outputs = lower(graph, kernels, purpose, parts, exact, chooser)
+        target, self._outputs = lower(graph, kernels, purpose, parts, exact, frozen, chooser)
         self.choices: tuple[Choice, ...] = tuple(chooser.choices)
         self._inputs = [target.read(v) for v in graph.inputs]
         self.prologue, self.steps = _hoist(target.steps) if frozen else ([], target.steps)
