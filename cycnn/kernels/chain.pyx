@@ -61,7 +61,7 @@ cdef Py_ssize_t lines(Py_ssize_t nbytes):
 def chain(first, second, slices, nbytes, first_operands, second_operands):
     """The kernel that does ``second`` after ``first`` in each of ``slices`` equal runs of their items.
 
-    ``nbytes``, whole cache lines, pass in each. Operands of both are numbers of those of the chain, or
+    ``nbytes`` pass in each. Operands of both are numbers of those of the chain, or
     `THROUGH`.
     """
     cdef Attributes a

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from .base import Cost
+from .dense import packs_by_panel
 
 if TYPE_CHECKING:
     from ..plan.lower import Buffer, Target
@@ -41,7 +42,6 @@ STEP_TILES = 64  # most, of a block of the second step
 STEP_OPTIONS = (32, 64, 128)
 STEP_ITEMS = 32  # wanted there
 STEP_BYTES = 2**23  # of transformed images that pass from one step to the other
-CHAIN_BYTES = 2**22  # of weights: from here on those that are live are packed panel by panel
 DEEP = 128  # channels, where panels are narrow: there are enough of them, and images are small
 
 
@@ -152,8 +152,8 @@ def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         return
     step_tiles = target.choose("tiles of a step", problem, STEP_OPTIONS, STEP_TILES)
     most = max(STEP_BYTES // work.transformed_bytes(1, 1), 1)
-    chained = work.panel_bytes > CHAIN_BYTES and work.tiles <= most and target.is_live(reads.w)
-    packed = None if chained else _pack(work, reads.w)
+    by_panel = work.tiles <= most and packs_by_panel(target, reads.w, work.panel_bytes)
+    packed = None if by_panel else _pack(work, reads.w)
     for first in range(0, work.tiles, most):
         last = min(first + most, work.tiles)
         _emit_two_steps(work, reads, packed, y, first, last, step_tiles)
@@ -184,14 +184,12 @@ def _emit_two_steps(
     kernel = work.kernel("multiply", first, last, block, **form)
     flops = 2 * (work.m + 2) ** 2 * tiles * c.depth * c.filters
     cost = Cost(flops, v.nbytes + work.panel_bytes)
+    reads = reads._replace(x=v)
     if packed is None:
-        chain, nbytes = work.target.kernels.chain, work.panel_bytes // work.panels
-        operands = (0, chain.THROUGH), (1, chain.THROUGH, 2, 3, 4)
-        kernel = chain.chain(work.packing(), kernel, work.panels, nbytes, *operands)
-        reads, packed = reads._replace(x=reads.w), v
+        size = work.panels, work.panel_bytes
+        reads.emit_by_panel(work.target, work.packing(), kernel, *size, y, cost)
     else:
-        reads = reads._replace(x=v)
-    reads.emit(work.target, kernel, packed, y, cost)
+        reads.emit(work.target, kernel, packed, y, cost)
 
 
 def _pack(work: _Work, w: Buffer) -> Buffer:

@@ -26,6 +26,7 @@ __all__ = [
     "Reads",
     "cut",
     "emit_gemm",
+    "packs_by_panel",
     "streams",
 ]
 
@@ -47,9 +48,44 @@ class Reads(NamedTuple):
         self, target: Target, kernel: tuple, packed: Buffer, y: Buffer, cost: Cost | None = None
     ) -> None:
         """Emit ``kernel`` with w packed, into y; y may take the residual's place."""
-        operands = [self.x, packed, self.b, self.residual]
+        self._emit(target, kernel, (self.x, packed), y, cost)
+
+    def emit_by_panel(
+        self,
+        target: Target,
+        packing: tuple,
+        kernel: tuple,
+        panels: int,
+        nbytes: int,
+        y: Buffer,
+        cost: Cost | None = None,
+    ) -> None:
+        """Emit ``kernel``, whose items take panel after panel, with ``packing`` of each before it.
+
+        ``nbytes`` is the size of all panels.
+        """
+        chain = target.kernels.chain
+        operands = (0, chain.THROUGH), (1, chain.THROUGH, 2, 3, 4)
+        kernel = chain.chain(packing, kernel, panels, nbytes // panels, *operands)
+        self._emit(target, kernel, (self.w, self.x), y, cost)
+
+    def _emit(
+        self, target: Target, kernel: tuple, first: tuple, y: Buffer, cost: Cost | None
+    ) -> None:
         in_place = (3, 0) if self.residual else None
+        operands = [*first, self.b, self.residual]
         target.emit(kernel, operands, [y], in_place=in_place, cost=cost)
+
+
+PANEL_BYTES = 2**22
+
+
+def packs_by_panel(target: Target, w: Buffer, nbytes: int) -> bool:
+    """Whether to pack w panel by panel in its product: it is packed in every call, to that many bytes.
+
+    They would go to memory and come back.
+    """
+    return target.is_live(w) and nbytes > PANEL_BYTES
 
 
 # Items that a matrix product, or an image's convolution, is cut into, where each is this much work.
@@ -86,14 +122,14 @@ def emit_gemm(
 ) -> None:
     """Emit y (rows, columns) = activation(a w + b + residual) with a (rows, depth) for x.
 
-    w is (depth, columns), or (columns, depth) where ``transposed``; a step of its own packs it.
+    w is (depth, columns), or (columns, depth) where ``transposed``; it is packed before, or as it is used.
     """
     pack = target.kernels.pack
     nv = pack.panel_vectors(columns)
-    packed = target.temporary(pack.panel_bytes(columns, depth, nv))
     packing = pack.columns if transposed else pack.rows
-    step = packing((1, columns, depth) if transposed else (1, depth, columns), nv)
-    target.emit(step, [reads.w], [packed], cost=Cost(0, 8 * depth * columns))
+    packing = packing((1, columns, depth) if transposed else (1, depth, columns), nv)
+    nbytes = pack.panel_bytes(columns, depth, nv)
+    by_panel = columns > rows and packs_by_panel(target, reads.w, nbytes)
     panels = math.ceil(columns / (nv * pack.VECTOR))
     work = 2 * rows * depth * columns + 16 * depth * columns
     problem = (rows, depth, columns, activation, x_step, y_step, *reads.present)
@@ -111,13 +147,18 @@ def emit_gemm(
         columns,
         nv,
         row_blocks=row_blocks,
-        panel_blocks=panel_blocks,
-        panels_first=panels_first,
+        panel_blocks=panels if by_panel else panel_blocks,
+        panels_first=panels_first or by_panel,
         activation=activation,
         stream=streams(target, y),
         a_step=x_step,
         y_step=y_step,
     )
+    if by_panel:
+        reads.emit_by_panel(target, packing, kernel, panels, nbytes, y)
+        return
+    packed = target.temporary(nbytes)
+    target.emit(packing, [reads.w], [packed], cost=Cost(0, 8 * depth * columns))
     reads.emit(target, kernel, packed, y)
 
 
