@@ -182,7 +182,7 @@ class Model:
         self,
         x: object,
         *,
-        seconds: float = 30.0,
+        seconds: float = 60.0,
         algorithms: bool = False,
         threads: int | None = None,
         verbose: int = 1,

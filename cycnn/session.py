@@ -267,7 +267,7 @@ class Session:
             self._recent = dict(list(recent.items())[-SHAPES_REMEMBERED:])
 
     def tune(
-        self, x: object, *, seconds: float = 30.0, algorithms: bool = False, verbose: int = 1
+        self, x: object, *, seconds: float = 60.0, algorithms: bool = False, verbose: int = 1
     ) -> Tuning:
         """Measure here what is fastest for batches of the shape of ``x``, and use it from now on.
 
@@ -278,8 +278,8 @@ class Session:
         and number of threads (`tuning.memory` says where) and need not be measured again;
         ``seconds=0`` takes what is remembered alone. What takes more than about ``seconds`` keeps its
         default. The result prints what was chosen and gained; ``verbose``: 1 shows a progress bar.
-        ``x`` is as `Model.predict` takes it. Other calls may run meanwhile. Raises `ShapeError`,
-        `DTypeError` or `ArgumentError`.
+        ``x`` is as `Model.predict` takes it. Other calls may run meanwhile; it takes the memory of another
+        session of the model. Raises `ShapeError`, `DTypeError` or `ArgumentError`.
         """
         threads = thread_budget.resolve(self._threads)
         found = tune(

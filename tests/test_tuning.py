@@ -340,6 +340,7 @@ def test_calls_may_run_while_a_session_is_tuned():
         ({"seconds": float("nan")}, ArgumentError, "`seconds`.*nan"),
         ({"seconds": "long"}, ArgumentError, "`seconds`.*'long'"),
         ({"seconds": True}, ArgumentError, "`seconds`.*True"),
+        ({"seconds": None}, ArgumentError, "`seconds`.*None"),
         ({"verbose": 7}, ArgumentError, "`verbose`"),
         ({"x": np.zeros((0, 8, 8, 1))}, ArgumentError, r"`x` must have at least one.*\(0, 8"),
         ({"x": np.zeros((2, 7, 8, 1))}, ShapeError, "`x`"),

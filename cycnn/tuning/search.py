@@ -9,6 +9,7 @@ and each question takes the option whose steps were fastest. Then come the quest
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Search", "Trial", "Tuning", "tune"]
 
 GAIN = 0.97  # of the default's time is to be undercut by another option
-LEAST, MOST = 3, 15  # rounds in which trials take turns
+LEAST, MOST = 3, 30  # rounds in which trials take turns
 SEARCHING = 0.9  # of the time; the rest is to compare before and after
 
 
@@ -127,10 +128,12 @@ class Search:
         """Settle what is open, in about so many seconds; the network's time before and after."""
         deadline = self._clock() + SEARCHING * seconds
         while (trial := self._next_open()) is not None:
-            open_choices = self.open(trial.plan)
-            names = list(dict.fromkeys(c.name for c in open_choices))
-            asked = {c.id: c for c in open_choices if c.name == names[0]}
-            limit = (deadline - self._clock()) / len(names)
+            options: dict[str, int] = {}  # at most, of a name
+            for choice in self.open(trial.plan):
+                options[choice.name] = max(options.get(choice.name, 0), len(choice.options))
+            name = next(iter(options))
+            asked = {c.id: c for c in self.open(trial.plan) if c.name == name}
+            limit = (deadline - self._clock()) * options[name] / sum(options.values())
             if limit <= 0 or not self._settle(trial, asked, limit):
                 self.given_up.update(asked)
         if not self._measured:
@@ -174,16 +177,17 @@ class Search:
         return True
 
     def _take_turns(self, trials: list[Trial], limit: float) -> bool:
-        """Run every trial once a round; whether `LEAST` rounds fit in ``limit`` seconds."""
+        """Run every trial once a round; whether `LEAST` rounds fit in ``limit`` seconds.
+
+        The first round, in memory that is new, does not foretell what others take.
+        """
         started = self._clock()
         for done in range(1, MOST + 1):
             first = done % len(trials)
             for trial in trials[first:] + trials[:first]:
                 np.minimum(trial.best, self._measure(trial), out=trial.best)
             spent = self._clock() - started
-            rounds = (
-                1 if done == 1 else max(LEAST, done + 1)
-            )  # the first one is no measure of others
+            rounds = max(LEAST, done + 1) if done > 1 else 1
             if spent * rounds / done > limit:
                 return done >= LEAST
         return True
@@ -257,7 +261,7 @@ def tune(
 
 
 def _check_seconds(seconds: object) -> float:
-    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    number = isinstance(seconds, numbers.Real) and not isinstance(seconds, bool)
     if not (number and seconds >= 0):
         raise ArgumentError(
             f"`seconds` must be a number of at least 0. Received: seconds={seconds!r}."
