@@ -43,14 +43,14 @@ def test_one_filter_a_channel_takes_the_kernel(layer, tier):
 
 @tiers
 @pytest.mark.parametrize(
-    "widths", [(1, 2), (2, 1), (2, 2), (4, 4), (8, 8), (16, 16), (20, 40), (70, 40)]
+    "widths", [(1, 2), (2, 1), (2, 2), (4, 4), (8, 8), (16, 16), (20, 40), (100, 40)]
 )
 def test_the_width_of_groups_chooses_the_kernel(widths, tier):
     channels, filters = widths
     layer = C((2, 6, 7, 3 * channels), 3 * filters, cases.window(3, 1, "same"), groups=3)
     narrow = 2 * max(channels, filters) <= runner.KERNELS[tier].conv_grouped.VECTOR
     for case, depth in [(layer.forward(True, None), channels), (layer.backward_data(), filters)]:
-        wide = "conv_grouped_wide" if depth <= 64 else "conv_direct"
+        wide = "conv_grouped_wide" if depth <= 96 else "conv_direct"
         kernels = runner.kernels_of(case.op, case.arrays(), tier)
         assert ("conv_grouped" if narrow else wide) in kernels
     case = layer.backward_weight(False)

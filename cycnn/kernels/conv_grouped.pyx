@@ -23,7 +23,8 @@ from .lanes cimport Lanes, lay_out, whole_vectors
 from .step cimport Run, Step, kernel
 
 cdef enum:
-    MANY = VL == 16     # there are registers for the widest strip
+    MANY = VL == 16     # there are registers for the widest strip,
+    FEW = VL == 4       # and only for the narrowest
     WIDEST = 14         # columns of a strip
 
 DISTANT = 2**23     # bytes of x and y together that are beyond the caches
@@ -120,7 +121,7 @@ cdef inline Py_ssize_t width_of_strip(Py_ssize_t columns) noexcept nogil:
     """How many of ``columns`` to take first, so that few lie beyond the row in the end."""
     if MANY and (columns % 14 == 0 or columns >= 28):
         return 14
-    if columns <= 4 or 9 <= columns <= 12:
+    if FEW or columns <= 4 or 9 <= columns <= 12:
         return 4
     return 7 if columns % 7 == 0 or columns < 8 else 8
 
@@ -136,9 +137,9 @@ cdef void all_strips(Band* t, Py_ssize_t columns) noexcept nogil:
         t.columns = min(np, columns - q)
         if MANY and np == 14:
             strip_of_14(a, t, begin, end)
-        elif np == 8:
+        elif not FEW and np == 8:
             strip_of_8(a, t, begin, end)
-        elif np == 7:
+        elif not FEW and np == 7:
             strip_of_7(a, t, begin, end)
         else:
             strip_of_4(a, t, begin, end)

@@ -25,7 +25,7 @@ cdef enum:
     DEEP = 2 + 2 * MANY         # channels of x in a tile of one row of taps,
     WIDE = 4 + 3 * MANY - FEW   # which takes so many pixels together,
     NARROW = 4 - 2 * FEW        # with stride 2 so many,
-    FLAT = 3 + MANY - FEW       # and that of three rows and one or two channels so many
+    FLAT = 2 + 2 * MANY - FEW   # and that of three rows and one or two channels so many
 
 DISTANT = 2**21     # bytes of x and dy together that are beyond the nearest caches
 VECTOR = VL

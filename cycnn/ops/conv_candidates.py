@@ -159,11 +159,11 @@ def _emit_narrow(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
 
 # ---- groups of some vectors, of few channels ---------------------------------------------------------
 
-WIDE_DEPTH = 64  # channels of x: with more a taller tile has enough to sum
+WIDE_DEPTH = 96  # channels of x: with more a taller tile has enough to sum
 
 
 def _is_wide(c: Correlation, target: Target) -> bool:
-    return c.groups > 1 and c.depth <= WIDE_DEPTH and c.columns.window > 1
+    return c.groups > 1 and c.depth <= WIDE_DEPTH
 
 
 def _emit_wide(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
@@ -171,7 +171,7 @@ def _emit_wide(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
     _emit_bands(c, target, convolve, reads, c.pack(target, reads.w, 1), y, c.groups)
 
 
-BLOCK_BYTES = 24 * 1024  # of the weights of a block of groups, which stay in the first-level cache
+BLOCK_BYTES = 64 * 1024  # of the weights of a block of groups, which stay near while pixels pass
 
 
 def _emit_bands(
