@@ -288,6 +288,10 @@ GROUPED = [
     *(C((1, 5, n, 51), 51, window(3, s, "same"), groups=3) for n in (7, 14, 31) for s in (1, 2)),
     C((2, 9, 12, 36), 72, window((5, 2), (1, 3), "same", (2, 1)), groups=4),
     C((2, 7, 7, 320), 320, window(3, 1, 1), groups=10),
+    C(
+        (3, 57, 57, 112), 112, window(3, 1, 1), groups=7
+    ),  # beyond the caches, where gradients take bands
+    C((3, 57, 58, 192), 192, window(3, 2, 1), groups=12),
     # more than a block of vectors, more than a band
     C((3, 16, 15, 200), 200, window(3, 1, 1), groups=25),
     C((2, 30, 31, 96), 96, window(3, 1, 1), groups=24),

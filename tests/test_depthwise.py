@@ -59,6 +59,16 @@ def test_the_width_of_groups_chooses_the_kernel(widths, tier):
 
 
 @tiers
+@pytest.mark.parametrize(
+    ("images", "kernel"), [(1, "conv2d_backward_weight"), (3, "conv_grouped_weight")]
+)
+def test_gradients_beyond_the_caches_take_bands(images, kernel, tier):
+    layer = C((images, 57, 57, 112), 112, cases.window(3, 1, 1), groups=7)
+    case = layer.backward_weight(False)
+    assert runner.kernels_of(case.op, case.arrays(), tier)[0] == kernel
+
+
+@tiers
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize("layer", [*LAYERS, *GROUPED], ids=str)

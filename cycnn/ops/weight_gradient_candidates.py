@@ -209,7 +209,7 @@ DEPTHWISE_FLOPS_PER_PARTIAL = 60
 AHEAD = 32  # floats beyond a block of channels that memory sends in vain
 
 
-def _is_depthwise(problem: Problem) -> bool:
+def _is_depthwise(problem: Problem, kernels: Kernels) -> bool:
     return problem.groups > 1 and problem.groups == problem.x[3] == problem.dy[3]
 
 
@@ -257,7 +257,27 @@ def _group(problem: Problem) -> int:
 
 def _is_narrow(problem: Problem, kernels: Kernels) -> bool:
     half = kernels.conv_grouped_weight.VECTOR // 2
-    return problem.groups > 1 and not _is_depthwise(problem) and _group(problem) <= half
+    return problem.groups > 1 and not _is_depthwise(problem, kernels) and _group(problem) <= half
+
+
+DISTANT = 2**23  # bytes of x and dy together that are beyond the caches
+WIDE_DEPTH = 16  # channels of x in a group: a pixel's are no more than a line of memory
+
+
+def _is_wide(problem: Problem, kernels: Kernels) -> bool:
+    """Wider groups whose channels one by one, pixel by pixel, memory would bring too slowly."""
+    nbytes = 4 * (math.prod(problem.x) + math.prod(problem.dy))
+    filters, vector = problem.dy[3] // problem.groups, kernels.conv_grouped_weight.VECTOR
+    few = problem.x[3] // problem.groups <= WIDE_DEPTH and problem.kernel_size[1] > 1
+    return problem.groups > 1 and few and filters % vector == 0 and nbytes >= DISTANT
+
+
+def _is_dense(problem: Problem, kernels: Kernels) -> bool:
+    return not any(f(problem, kernels) for f in (_is_depthwise, _is_narrow, _is_wide))
+
+
+def _wide_split(problem: Problem, kernels: Kernels) -> Timed:
+    return depthwise_split(problem, kernels.conv_grouped_weight.VECTOR)
 
 
 def _grouped_split(problem: Problem, kernels: Kernels) -> Timed:
@@ -354,17 +374,18 @@ def _winograd(m: int) -> Candidate:
 CANDIDATES = (
     Candidate(
         "direct",
-        lambda problem, kernels: not _is_depthwise(problem) and not _is_narrow(problem, kernels),
+        _is_dense,
         lambda problem, kernels: split(problem, kernels.conv_weight.TILE),
         _direct_kernel,
     ),
     Candidate(
         "direct",
-        lambda problem, kernels: _is_depthwise(problem),
+        _is_depthwise,
         lambda problem, kernels: depthwise_split(problem, kernels.conv_depthwise_weight.VECTOR),
         _depthwise_kernel,
     ),
     Candidate("direct", _is_narrow, _grouped_split, _grouped_kernel),
+    Candidate("direct", _is_wide, _wide_split, _grouped_kernel),
     _winograd(2),
     _winograd(4),
 )
