@@ -19,7 +19,7 @@ from libc.string cimport memset
 from .grid cimport Axis, Phase, Pixels, axis_bytes, locate, needed_taps, next_axis, phase_of
 from .isa cimport VL
 from .step cimport Step, kernel
-from .tile cimport Tile, set_activation, tile_rows, tiles_of_width
+from .tile cimport Tile, send_nothing, set_activation, tile_rows, tiles_of_width
 
 cdef struct Attributes:     # followed by the axes
     Py_ssize_t images
@@ -117,6 +117,7 @@ cdef void multiply(const Attributes* a, const Work* work, const float* panels, c
     cdef int mr
     t.count, t.depth, t.rows_step, t.offset = 1, a.depth, work.pixels.step, group * a.depth
     t.bias, t.y, t.residual = NULL, y, residual
+    send_nothing(&t)
     set_activation(&t, a.activation)
     for p in range(panel, last):
         t.panel = panels + (group * a.panels + p) * a.taps * a.depth * width

@@ -17,7 +17,7 @@ from .grid cimport Axis, Phase, axis_bytes, next_axis, phase_of, tap_of
 from .activation cimport LINEAR
 from .isa cimport VL, vadd, vf, vload, vstore_part, vzero
 from .step cimport Step, kernel
-from .tile cimport Tile, set_activation, stack, tiles_of_width
+from .tile cimport Tile, send_nothing, set_activation, stack, tiles_of_width
 
 cdef enum:
     PIXELS = 4              # of dx that are summed side by side
@@ -45,6 +45,7 @@ cdef void multiply_row(const Attributes* a, const float* dy, Py_ssize_t pixels,
     cdef Py_ssize_t wide = a.nv * VL, panel
     t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.depth, 0
     t.bias, t.residual, t.y_step, t.columns = NULL, NULL, a.width, wide
+    send_nothing(&t)
     set_activation(&t, LINEAR)
     for panel in range(a.width // wide):
         t.panel = panels + panel * a.depth * wide

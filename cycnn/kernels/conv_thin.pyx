@@ -18,7 +18,9 @@ from libc.string cimport memcpy, memset
 
 from .isa cimport VL, vstream_end
 from .step cimport Step, kernel
-from .tile cimport Multiply, Tile, can_stream, set_activation, stack, tiles_of_width
+from .tile cimport (
+    Multiply, Tile, can_stream, send_nothing, set_activation, stack, tiles_of_width,
+)
 
 cdef struct Attributes:
     Py_ssize_t images
@@ -83,6 +85,7 @@ cdef void multiply(const Attributes* a, const float* x, Py_ssize_t x_width, cons
     t.taps, t.tap, t.depth = a.kh, NULL, a.kw * a.channels
     t.tap_step, t.row_step = a.row_dilation * row, a.column_step * a.channels
     t.y_step, t.bias, t.residual = a.y_step, NULL, NULL
+    send_nothing(&t)
     set_activation(&t, a.activation)
     for panel in range((a.filters + wide - 1) // wide):
         t.panel = panels + panel * a.kh * t.depth * wide

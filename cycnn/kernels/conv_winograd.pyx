@@ -29,7 +29,7 @@ from libc.string cimport memset
 from .activation cimport LINEAR, RELU, activate_all
 from .isa cimport VL, vadd, vf, vload, vload_part, vmax, vset1, vstore, vstore_part, vzero
 from .step cimport Step, kernel
-from .tile cimport Tile, set_activation, stack, tiles_of_width
+from .tile cimport Tile, send_nothing, set_activation, stack, tiles_of_width
 from .winograd cimport LINE, apart, panel_point, transform_input, transform_output
 
 cdef extern from *:
@@ -238,6 +238,7 @@ cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, 
     cdef Py_ssize_t y_lines = y_ahead.lines // a.points + 1
     t.taps, t.tap, t.depth, t.row_step = 1, NULL, a.channels, a.v_row
     t.bias, t.residual, t.y_step, t.columns = NULL, NULL, width, width
+    send_nothing(&t)
     set_activation(&t, LINEAR)
     for point in range(a.points):
         fetch(a, x_ahead, x_lines)

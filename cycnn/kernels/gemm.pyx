@@ -7,10 +7,11 @@ packed from `pack.rows` or `pack.columns`; b and the residual may be absent, and
 out like y, may be y. An item is a block of rows times a block of panels.
 """
 
-from .ahead cimport LINE
-from .isa cimport VL, touch, vstream_end
+from .isa cimport VL, vstream_end
 from .step cimport Step, kernel
-from .tile cimport Multiply, Tile, can_stream, set_activation, stack, tiles_of_width
+from .tile cimport (
+    Multiply, Tile, can_stream, send_nothing, set_activation, stack, tile_rows, tiles_of_width,
+)
 
 cdef struct Attributes:
     Py_ssize_t rows
@@ -42,13 +43,12 @@ cdef void multiply(const Attributes* a, Multiply tiles, Tile* t, const float* x,
                    const float* b, float* y, const float* residual, Py_ssize_t rows,
                    Py_ssize_t panel, Py_ssize_t last) noexcept nogil:
     """``rows`` rows times panels ``panel`` to ``last``."""
-    cdef Py_ssize_t width = a.nv * VL, i, j, p
-    if a.distant:
-        # read end to end, the rows come faster than the tile's few streams would bring them
-        # (doing the same for the rows of y before they are written gained nothing)
-        for i in range(rows):
-            for j in range(a.depth // LINE):
-                touch(x + i * a.a_step + j * LINE)
+    cdef Py_ssize_t width = a.nv * VL, p
+    t.ahead_step = 0
+    if a.distant:   # the next rows of a; sent for all at once they would be waited for
+        t.ahead = <const char*> (x + rows * a.a_step)
+        t.ahead_step = rows * a.a_step * sizeof(float) // (
+            (rows + tile_rows(a.nv) - 1) // tile_rows(a.nv) * a.depth * (last - panel))
     for p in range(panel, last):
         t.panel = panels + p * a.depth * width
         if b != NULL:
@@ -74,6 +74,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef Multiply tiles = stream_tiles if stream else multiply_tiles
     t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.a_step, 0
     t.y_step, t.bias, t.residual = a.y_step, NULL, NULL
+    send_nothing(&t)
     set_activation(&t, a.activation)
     for item in range(begin, end):
         i = item % a.row_blocks if a.panels_first else item // a.panel_blocks

@@ -14,7 +14,7 @@ one the accumulators pass through the stack on the way in and out, some 400 cycl
 from .activation cimport (
     HARD_SIGMOID, HARD_SWISH, RELU6, SIGMOID, SILU, activate_by,
 )
-from .ahead cimport LINE
+from .ahead cimport LINE, send_for
 from .isa cimport (
     MR1, MR2, MR4, VL, vadd, vf, vfma, vload, vload_part, vmax, vmin, vset1, vstore, vstore_part,
     vstream, vzero,
@@ -52,12 +52,18 @@ cdef struct Tile:
     Py_ssize_t y_step
     const float* residual   # lies to y as its rows lie to those of the result; NULL: none
     Py_ssize_t columns      # how many columns of the panel are stored
+    const char* ahead       # what is used next, sent for with each row of the panel; NULL: nothing
+    Py_ssize_t ahead_step   # bytes further on with each
 
 
 cdef inline void set_activation(Tile* t, int activation) noexcept nogil:
     """Bounds serve relu and relu6, and cost nothing where there are none."""
     t.activation = activation
     t.bounds = BOUNDS[activation if activation <= RELU6 else 0]
+
+
+cdef inline void send_nothing(Tile* t) noexcept nogil:
+    t.ahead, t.ahead_step = NULL, 0
 
 
 cdef inline bint can_stream(const float* y, Py_ssize_t y_step, int nv,
@@ -84,12 +90,14 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
 
     between the bounds that are relu and relu6; `finish` applies any other. The sum runs in the
     order of taps and channels whatever the tile. y must not overlap a; it may be the residual.
+    Meanwhile ``t.ahead`` is sent for: a burst of requests would have to be waited for, one a row is not.
     """
     cdef vf acc[14 * 4]
     cdef vf b[4]
     cdef const float* rows[14]
     cdef const float* a = NULL
     cdef const float* panel
+    cdef const char* ahead = t.ahead if t.ahead != NULL else <const char*> t.panel
     cdef const float* r
     cdef float* y
     cdef vf x
@@ -118,6 +126,8 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
                     x = vset1(rows[i][_c] if gather else a[i * step])
                     for j in range(nv):
                         acc[i * nv + j] = vfma(x, b[j], acc[i * nv + j])
+                send_for(ahead)
+                ahead += t.ahead_step
                 panel += nv * VL
                 if not gather:
                     a += 1
@@ -230,6 +240,8 @@ cdef inline void stack_equal(Multiply multiply, Py_ssize_t tiles, int mr, int nv
         t.y += together * mr * t.y_step
         if t.residual != NULL:
             t.residual += together * mr * t.y_step
+        if t.ahead != NULL:
+            t.ahead += together * t.taps * t.depth * t.ahead_step
         tiles -= together
 
 
