@@ -136,7 +136,7 @@ cdef inline void taps_of(const int channels, const bint narrow, const bint part,
     """All taps, for ``channels`` channels of x from c on."""
     cdef Py_ssize_t r = 0, s = 0
     if t.taps == 3 and t.stride == 1:
-        if channels == 1 or channels == 2 and channels < DEEP:
+        if not FEW and (channels == 1 or channels == 2 and channels < DEEP):
             r = tile(3, channels, 3, 1, FLAT, narrow, part, t, v, 0, c, 0)
         tile(1, channels, 3, 1, WIDE, narrow, part, t, v, r, c, 0)
     elif t.taps == 3 and t.stride == 2:
