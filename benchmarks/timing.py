@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -192,6 +193,6 @@ def _peaks(threads: Sequence[int]) -> list[dict]:
 
     try:
         return [limits(n) for n in threads]
-    except OSError as error:
+    except (OSError, subprocess.SubprocessError, KeyError) as error:
         print(f"the file holds no peaks: {error}")
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import cases
+import convolutions
 import oracle
 import runner
 from cycnn.ops import weight_gradient_candidates
@@ -16,18 +16,20 @@ tiers = pytest.mark.parametrize("tier", runner.TIERS)
 # of a vector and of several, chunks that begin within an image
 CUTS = [(1, 1, 1), (1, 4, 3), (3, 1, 2), (5, 3, 2), (7, 2, 100)]
 LAYERS = [
-    cases.depthwise((3, 11, 9, 70), 3, 1, "same"),
-    cases.depthwise((2, 12, 11, 70), 5, 2, "same"),
-    cases.depthwise((2, 9, 10, 70), 7, 1, "same"),
-    cases.depthwise((2, 13, 12, 70), 3, 1, "same", 2),
-    cases.depthwise((3, 24, 20, 140), 3, 1, "same"),  # beyond the nearest caches: fetched ahead
+    convolutions.depthwise((3, 11, 9, 70), 3, 1, "same"),
+    convolutions.depthwise((2, 12, 11, 70), 5, 2, "same"),
+    convolutions.depthwise((2, 9, 10, 70), 7, 1, "same"),
+    convolutions.depthwise((2, 13, 12, 70), 3, 1, "same", 2),
+    convolutions.depthwise(
+        (3, 24, 20, 140), 3, 1, "same"
+    ),  # beyond the nearest caches: fetched ahead
 ]
-C = cases.Convolution
+C = convolutions.Convolution
 GROUPED = [
-    C((3, 11, 9, 72), 72, cases.window(3, 1, "same"), groups=36),
-    C((2, 12, 11, 35), 70, cases.window(5, 2, "same"), groups=35),
-    C((2, 13, 12, 36), 36, cases.window(3, 1, "same", 2), groups=18),
-    C((2, 13, 12, 100), 100, cases.window(3, 1, "same"), groups=5),
+    C((3, 11, 9, 72), 72, convolutions.window(3, 1, "same"), groups=36),
+    C((2, 12, 11, 35), 70, convolutions.window(5, 2, "same"), groups=35),
+    C((2, 13, 12, 36), 36, convolutions.window(3, 1, "same", 2), groups=18),
+    C((2, 13, 12, 100), 100, convolutions.window(3, 1, "same"), groups=5),
 ]
 # kernels that fetch ahead what lies beyond the caches
 DISTANT = ("conv_depthwise", "conv_depthwise_weight", "conv_grouped", "conv_grouped_weight")
@@ -47,7 +49,7 @@ def test_one_filter_a_channel_takes_the_kernel(layer, tier):
 )
 def test_the_width_of_groups_chooses_the_kernel(widths, tier):
     channels, filters = widths
-    layer = C((2, 6, 7, 3 * channels), 3 * filters, cases.window(3, 1, "same"), groups=3)
+    layer = C((2, 6, 7, 3 * channels), 3 * filters, convolutions.window(3, 1, "same"), groups=3)
     narrow = 2 * max(channels, filters) <= runner.KERNELS[tier].conv_grouped.VECTOR
     for case, depth in [(layer.forward(True, None), channels), (layer.backward_data(), filters)]:
         wide = "conv_grouped_wide" if depth <= 96 else "conv_direct"
@@ -63,7 +65,7 @@ def test_the_width_of_groups_chooses_the_kernel(widths, tier):
     ("images", "kernel"), [(1, "conv2d_backward_weight"), (3, "conv_grouped_weight")]
 )
 def test_gradients_beyond_the_caches_take_bands(images, kernel, tier):
-    layer = C((images, 57, 57, 112), 112, cases.window(3, 1, 1), groups=7)
+    layer = C((images, 57, 57, 112), 112, convolutions.window(3, 1, 1), groups=7)
     case = layer.backward_weight(False)
     assert runner.kernels_of(case.op, case.arrays(), tier)[0] == kernel
 

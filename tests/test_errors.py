@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import runner
-from cases import CASES, case, window
+from case import case
+from cases import CASES
+from convolutions import window
 from cycnn import errors
 from cycnn.errors import ArgumentError, CycnnError, DTypeError, ShapeError, UnsupportedOp
 from cycnn.graph.ir import Graph

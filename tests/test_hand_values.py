@@ -7,7 +7,7 @@ import pytest
 
 import oracle
 import runner
-from cases import window
+from convolutions import window
 from cycnn.ops.activation import Activation, ActivationBackward
 from cycnn.ops.conv import Conv2D, Conv2DBackwardData
 from cycnn.ops.dense import Dense, DenseBackwardData

@@ -7,26 +7,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import cases
 import oracle
 import runner
+from convolutions import Convolution, window
 from cycnn.kernels import dispatch
 from cycnn.ops.correlation import Correlation, forward_axes
 from cycnn.ops.neighbours import best_count, widen
 
 tiers = pytest.mark.parametrize("tier", runner.TIERS)
 LAYERS = [
-    cases.Convolution((2, 9, 8, 1), 1, cases.window(3)),
-    cases.Convolution((2, 9, 8, 1), 2, cases.window(5, padding="same")),
-    cases.Convolution((1, 7, 12, 3), 1, cases.window(3, 2, "same")),
-    cases.Convolution((2, 6, 25, 2), 1, cases.window((2, 7), (1, 3), (0, 4))),
-    cases.Convolution((1, 8, 9, 4), 2, cases.window(5, padding="same")),
-    cases.Convolution((2, 28, 28, 1), 6, cases.window(5, padding=2)),
-    cases.Convolution((3, 5, 10, 3), 7, cases.window(7, padding="same")),
+    Convolution((2, 9, 8, 1), 1, window(3)),
+    Convolution((2, 9, 8, 1), 2, window(5, padding="same")),
+    Convolution((1, 7, 12, 3), 1, window(3, 2, "same")),
+    Convolution((2, 6, 25, 2), 1, window((2, 7), (1, 3), (0, 4))),
+    Convolution((1, 8, 9, 4), 2, window(5, padding="same")),
+    Convolution((2, 28, 28, 1), 6, window(5, padding=2)),
+    Convolution((3, 5, 10, 3), 7, window(7, padding="same")),
 ]
 
 
-def correlation(layer: cases.Convolution) -> Correlation:
+def correlation(layer: Convolution) -> Correlation:
     rows, columns = forward_axes(layer.window, layer.x[1:3])
     return Correlation(layer.x[0], rows, columns, 1, layer.x[3], layer.filters)
 
@@ -53,10 +53,16 @@ def test_some_tier_takes_them_together(layer):
 @pytest.mark.parametrize(
     ("layer", "count"),
     [
-        (cases.Convolution((1, 28, 28, 1), 6, cases.window(5, padding=2)), 2),
-        (cases.Convolution((1, 29, 29, 1), 6, cases.window(5, padding=2)), 1),  # an odd row
-        (cases.Convolution((1, 28, 28, 1), 16, cases.window(5, padding=2)), 1),  # lanes are full
-        (cases.Convolution((1, 28, 28, 1), 6, cases.window(1)), 1),
+        (Convolution((1, 28, 28, 1), 6, window(5, padding=2)), 2),
+        (
+            Convolution((1, 29, 29, 1), 6, window(5, padding=2)),
+            1,
+        ),  # an odd row
+        (
+            Convolution((1, 28, 28, 1), 16, window(5, padding=2)),
+            1,
+        ),  # lanes are full
+        (Convolution((1, 28, 28, 1), 6, window(1)), 1),
     ],
     ids=str,
 )

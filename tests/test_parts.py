@@ -84,6 +84,18 @@ def test_networks_with_batch_norm_take_turns():
     assert turns[-1] == 1
 
 
+def test_folding_batch_norm_changes_no_turns():
+    def turns(normalize):
+        x = y = layers.Input((7, 7, 600))
+        for filters in (600, 300, 600):
+            y = layers.Conv2D(filters, 1, seed=0)(y)
+            y = layers.BatchNormalization()(y) if normalize else y
+        return [s.turns for s in planned(cycnn.Model(x, y), (64, 7, 7, 600), 4 * 2**20)[0].steps]
+
+    assert turns(True) == turns(False)
+    assert max(turns(True)) > 1
+
+
 def test_turns_need_less_memory():
     model = pyramid()
     few, _ = planned(model, (BATCH, 16, 16, 3), 60_000)

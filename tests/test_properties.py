@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from cases import CONVOLUTIONS, seed, window
+from cases import seed
+from convolutions import CONVOLUTIONS, window
 from cycnn.geometry import ReceptiveField
 from cycnn.ops.conv import Conv2D, Conv2DBackwardData
 from cycnn.ops.dense import Dense

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-import cases
+import convolutions
 import oracle
 import runner
 
 tiers = pytest.mark.parametrize("tier", runner.TIERS)
 LAYERS = [
-    cases.Convolution((2, 9, 8, 20), 24, cases.window(1, 2)),
-    cases.Convolution((2, 9, 8, 40), 24, cases.window(1, (1, 3))),
-    cases.Convolution((1, 7, 12, 64), 17, cases.window(1, (3, 2), "same")),
+    convolutions.Convolution((2, 9, 8, 20), 24, convolutions.window(1, 2)),
+    convolutions.Convolution((2, 9, 8, 40), 24, convolutions.window(1, (1, 3))),
+    convolutions.Convolution((1, 7, 12, 64), 17, convolutions.window(1, (3, 2), "same")),
 ]
 
 

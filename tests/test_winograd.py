@@ -7,7 +7,7 @@ import pytest
 
 import oracle
 import runner
-from cases import WINOGRAD, window
+from convolutions import WINOGRAD, window
 from cycnn.geometry import Window
 from cycnn.graph.ir import Graph
 from cycnn.ops import conv_winograd

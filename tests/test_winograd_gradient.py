@@ -8,7 +8,7 @@ import pytest
 import cycnn
 import oracle
 import runner
-from cases import WINOGRAD, Convolution, window
+from convolutions import WINOGRAD, Convolution, window
 from cycnn import functional
 from cycnn.graph.ir import Graph
 from cycnn.ops import weight_gradient_candidates

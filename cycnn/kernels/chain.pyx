@@ -6,6 +6,8 @@ panel for the product that uses them, say. Both run as they are; they see an add
 slice lies where it would in the whole.
 """
 
+from libc.string cimport memset
+
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from .step cimport Run, Step, kernel
@@ -47,6 +49,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
 
 cdef Step inner(kernel, operands):
     cdef Step step
+    memset(&step, 0, sizeof(step))
     step.run = <Run> PyCapsule_GetPointer(kernel[1], "cycnn.Run")
     step.items, step.parallel, step.attributes = kernel[2], False, NULL
     for k, number in enumerate(operands):
@@ -65,6 +68,9 @@ def chain(first, second, slices, nbytes, first_operands, second_operands):
     `THROUGH`.
     """
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
+    if first[2] % slices or second[2] % slices:
+        raise ValueError(f"{slices} slices do not divide {first[2]} and {second[2]} items")
     a.first, a.second = inner(first, first_operands), inner(second, second_operands)
     a.first_items, a.second_items = first[2] // slices, second[2] // slices
     a.nbytes, a.scratch_at = nbytes, lines(nbytes)

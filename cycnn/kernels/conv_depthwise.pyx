@@ -10,6 +10,8 @@ An item is a band of rows of one image, see bands.pxd. The tile is a row of neig
 rows of them, times a vector of channels: what several windows share is loaded once.
 """
 
+from libc.string cimport memset
+
 from .bands cimport Band, Bands, cut_bands, next_strip, put, read, run_bands, send_ahead
 from .grid cimport Axis, axis_bytes
 from .isa cimport VL, vf, vfma, vzero
@@ -195,6 +197,7 @@ def convolve(images, channels, rows, columns, *, band, activation=0):
     ``rows`` and ``columns`` are the `Axis` of each spatial axis; an item is ``band`` rows of a phase.
     """
     cdef Bands a
+    memset(&a, 0, sizeof(a))
     a.images, a.band, a.blocks, a.activation = images, band, 1, activation
     a.x_channels, a.y_channels, a.w_tap, a.vectors = channels, channels, channels, channels // VL
     a.pairs, a.taps = PAIRS, rows.window * columns.window

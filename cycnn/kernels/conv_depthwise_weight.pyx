@@ -9,6 +9,8 @@ The tile keeps the sums of some rows of taps times a vector of channels in regis
 the pixels of a band of rows, several neighbours at a time: what several taps share is loaded once.
 """
 
+from libc.string cimport memset
+
 from .bands cimport read
 from .grid cimport Axis, axis_bytes
 from .isa cimport VL, anew, vadd, vf, vfma, vstore, vstore_part, vzero
@@ -149,6 +151,7 @@ def gradient(images, channels, rows, columns, *, chunks, channel_blocks, band, a
     adds to what ``out`` holds.
     """
     cdef Bands a
+    memset(&a, 0, sizeof(a))
     a.images, a.x_channels, a.y_channels, a.depth = images, channels, channels, 1
     a.x_width, a.y_width, a.vectors = VL, VL, (channels + VL - 1) // VL
     a.chunks, a.blocks, a.band, a.accumulate = chunks, channel_blocks, band, accumulate

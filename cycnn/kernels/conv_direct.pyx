@@ -165,6 +165,7 @@ def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_bl
     floats apart.
     """
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.images, a.groups, a.nv, a.activation = images, groups, nv, activation
     a.depth, a.columns, a.taps = channels // groups, filters // groups, rows.window * columns.window
     a.x_step, a.y_step = x_step or channels, y_step or filters

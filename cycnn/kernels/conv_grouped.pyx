@@ -14,6 +14,8 @@ An item is a band of rows of one image at a block of vectors, see bands.pxd. The
 neighbouring pixels times a vector: what several windows share is loaded, and picked from, once.
 """
 
+from libc.string cimport memset
+
 from .bands cimport Band, Bands, cut_bands, next_strip, put, read, run_bands, send_ahead
 from .grid cimport Axis, axis_bytes
 from .isa cimport (
@@ -160,6 +162,7 @@ def convolve(images, channels, filters, rows, columns, *, groups, blocks, band, 
     and one of ``blocks`` blocks of vectors. Half a vector has room for a group.
     """
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     lay_out(&a.lanes, channels // groups, filters // groups)
     a.vectors = (filters + a.lanes.y_width - 1) // a.lanes.y_width
     a.bands.images, a.bands.band, a.bands.blocks, a.bands.activation = images, band, blocks, activation
@@ -226,6 +229,7 @@ def pack(taps, channels, filters, groups, transposed):
     w is (taps, channels / groups, filters), or ``transposed`` (taps, filters / groups, channels).
     """
     cdef Packing a
+    memset(&a, 0, sizeof(a))
     lay_out(&a.lanes, channels // groups, filters // groups)
     a.taps, a.x_channels, a.y_channels, a.filters = taps, channels, filters, filters // groups
     cdef Py_ssize_t vectors = (filters + a.lanes.y_width - 1) // a.lanes.y_width

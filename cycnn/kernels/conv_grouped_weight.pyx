@@ -12,6 +12,8 @@ walks over the pixels of a band of rows, several neighbours at a time: what seve
 once.
 """
 
+from libc.string cimport memset
+
 from .bands cimport read
 from .grid cimport Axis, axis_bytes
 from .isa cimport VL, anew, vadd, vf, vfma, vpick, vset1, vstore, vstore_part, vu, vu_load, vzero
@@ -212,6 +214,7 @@ def gradient(images, channels, filters, groups, rows, columns, *, chunks, channe
     adds to what ``out`` holds.
     """
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.depth, a.filters, a.panels = channels // groups, filters // groups, 0
     if 2 * max(a.depth, a.filters) <= VL:
         lay_out(&a.lanes, a.depth, a.filters)

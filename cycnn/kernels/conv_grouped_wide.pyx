@@ -11,6 +11,8 @@ neighbouring pixels times one or two vectors: a channel of x is broadcast once f
 read it. That is for groups of few channels, where a taller tile than a row's has little to sum.
 """
 
+from libc.string cimport memset
+
 from .bands cimport Band, Bands, cut_bands, next_strip, put, run_bands, send_ahead
 from .grid cimport Axis, axis_bytes
 from .isa cimport VL, vf, vfma, vload, vload_part, vset1, vzero
@@ -170,6 +172,7 @@ def convolve(images, channels, filters, rows, columns, *, groups, blocks, band, 
     and one of ``blocks`` blocks of groups.
     """
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.groups, a.depth, a.filters = groups, channels // groups, filters // groups
     a.panels = (a.filters + VL - 1) // VL
     a.bands.images, a.bands.band, a.bands.blocks, a.bands.activation = images, band, blocks, activation

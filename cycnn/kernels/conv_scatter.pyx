@@ -174,6 +174,7 @@ def spread(images, channels, filters, rows, columns, nv, *, bands):
     """
     cdef Attributes a
     cdef Py_ssize_t wide = nv * VL, span
+    memset(&a, 0, sizeof(a))
     a.depth, a.channels, a.nv, a.bands = filters, channels, nv, bands
     a.columns = rows.window * columns.window * channels
     a.width = (a.columns + wide - 1) // wide * wide

@@ -139,6 +139,7 @@ def convolve(images, x_shape, y_shape, kernel_size, nv, *, row_step, row_dilatio
     y goes past the caches where ``stream`` says so"""
     cdef Attributes a
     cdef Py_ssize_t last_row, most_rows
+    memset(&a, 0, sizeof(a))
     a.images, a.nv, a.row_blocks = images, nv, row_blocks
     a.activation, a.stream = activation, stream
     a.height, a.width, a.channels = x_shape

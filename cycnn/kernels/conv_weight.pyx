@@ -376,6 +376,7 @@ def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *,
     ``accumulate`` adds to what ``out`` holds.
     """
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.n, a.h, a.w, a.c = x_shape
     a.p, a.q, a.k = dy_shape[1:]
     a.r, a.s = kernel_size

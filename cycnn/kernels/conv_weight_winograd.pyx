@@ -470,6 +470,7 @@ def gradient(x_shape, dy_shape, pads, m, *, chunks, channel_blocks, panel_blocks
     """
     cdef Attributes a
     cdef Part part
+    memset(&a, 0, sizeof(a))
     a.n, a.h, a.w, a.c = x_shape
     a.p, a.q, a.k = dy_shape[1:]
     a.ph, a.pw = pads

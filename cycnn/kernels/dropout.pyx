@@ -6,6 +6,8 @@ are compared with the rate. An item is a block of BLOCK consecutive floats. ``dr
 drops whole samples: i is the sample, and an item a block of one.
 """
 
+from libc.string cimport memset
+
 from libc.stdint cimport uint32_t, uint64_t
 
 from .isa cimport (VL, vf, vload, vload_part, vmul, vselect_less, vset1, vstore, vstore_part, vu,
@@ -82,6 +84,7 @@ cdef void dropout_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssi
 
 cdef Attributes attributes(size, rate, stream) except *:
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.size, a.stream = size, stream
     a.threshold = round(rate * 2**31)
     a.scale = 1 / (1 - rate)

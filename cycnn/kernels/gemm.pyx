@@ -7,6 +7,8 @@ packed from `pack.rows` or `pack.columns`; b and the residual may be absent, and
 out like y, may be y. An item is a block of rows times a block of panels.
 """
 
+from libc.string cimport memset
+
 from .isa cimport VL, vstream_end
 from .step cimport Step, kernel
 from .tile cimport (
@@ -45,7 +47,8 @@ cdef void multiply(const Attributes* a, Multiply tiles, Tile* t, const float* x,
     """``rows`` rows times panels ``panel`` to ``last``."""
     cdef Py_ssize_t width = a.nv * VL, p
     t.ahead_step = 0
-    if a.distant:   # the next rows of a; sent for all at once they would be waited for
+    if a.distant and a.a_step == a.depth:
+        # the next rows of a; sent for all at once they would be waited for
         t.ahead = <const char*> (x + rows * a.a_step)
         t.ahead_step = rows * a.a_step * sizeof(float) // (
             (rows + tile_rows(a.nv) - 1) // tile_rows(a.nv) * a.depth * (last - panel))
@@ -96,6 +99,7 @@ def multiply_packed(rows, depth, columns, nv, *, row_blocks, panel_blocks, panel
     -> y (rows, columns), past the caches where ``stream`` says so; rows of a and y lie ``a_step`` and
     ``y_step`` floats apart"""
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.rows, a.depth, a.columns, a.nv = rows, depth, columns, nv
     a.activation, a.stream = activation, stream
     a.a_step, a.y_step = a_step or depth, y_step or columns

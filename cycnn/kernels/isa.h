@@ -308,14 +308,15 @@ CYCNN_INLINE vf vscale2(vf p, vf k)
 #endif
 
 /* a / (1 + exp(-x)): a times the logistic function of x, relative error below 3e-7 + 1.4e-8 |x|
- * (9e-8 |x| where products are rounded); a * 0 below -104, NaN for NaN. exp(-x) is 2^k 2^-f with f between -1/2 and 1/2, and 2^-f the polynomial of degree
- * 5 with the least relative error, 7.5e-8. */
+ * (9e-8 |x| where products are rounded); a * 0 below -88.73, where exp(-x) overflows, NaN for
+ * NaN. exp(-x) is 2^k 2^-f with f between -1/2 and 1/2, and 2^-f the polynomial of degree 5 with the least
+ * relative error, 7.5e-8. */
 CYCNN_INLINE vf vlogistic(vf a, vf x)
 {
     const float log2e = 1.44269504088896341f;
     vf y = vmax(vset1(-104.0f), vmin(vset1(87.0f), x));
     vf k = (12582912.0f - y * log2e) - 12582912.0f; /* adding 1.5 * 2^23 rounds to an integer */
-    vf f = y * log2e + k;
+    vf f = vfma(y, vset1(log2e), k);
     vf p = f * -1.32764718e-03f + 9.67554133e-03f;
     p = p * f - 5.55071327e-02f;
     p = p * f + 2.40221197e-01f;

@@ -12,6 +12,8 @@ Where a row is no more than registers hold, what belongs to its channels stays i
 A longer row is read from end to end, as the hardware expects of memory that lies far away.
 """
 
+from libc.string cimport memset
+
 from .activation cimport LINEAR, RELU, RELU6, activate, activate_backward_at
 from .isa cimport VL, vadd, vf, vfma, vload, vload_part, vmul, vstore, vstore_part, vsub
 from .step cimport Run, Step, kernel
@@ -273,6 +275,7 @@ cdef void gradient_sums_run(const Step* step, char** buffers, Py_ssize_t begin, 
 cdef object offer(str name, Run run, Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t group,
                   Py_ssize_t strip, int kind, x_step=None, y_step=None):
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.x_step, a.y_step = x_step or channels, y_step or channels
     a.pixels, a.channels, a.group, a.strip, a.kind = pixels, channels, group, strip, kind
     a.groups = (pixels + group - 1) // group

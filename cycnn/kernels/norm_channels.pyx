@@ -3,6 +3,8 @@
 Groups of sums are added up in order, in double. An item is BLOCK channels.
 """
 
+from libc.string cimport memset
+
 from libc.math cimport sqrt
 
 from .step cimport Run, Step, kernel
@@ -19,6 +21,7 @@ cdef struct Attributes:
 
 cdef object offer(str name, Run run, channels, groups=0, pixels=0, factor=0.0):
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.channels, a.groups, a.pixels, a.factor = channels, groups, pixels, factor
     return kernel(name, run, (a.channels + BLOCK - 1) // BLOCK, 0, &a, sizeof(a))
 

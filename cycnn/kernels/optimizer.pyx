@@ -3,6 +3,8 @@
 An item is a block of BLOCK consecutive floats.
 """
 
+from libc.string cimport memset
+
 from .isa cimport VL, vf, vfma, vload, vload_part, vset1, vstore, vstore_part, vzero
 from .step cimport Step, kernel
 
@@ -80,6 +82,7 @@ def sgd(size, momentum, nesterov, weight_decay):
     v is absent where momentum is 0. Nothing aliases.
     """
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.size, a.momentum, a.weight_decay = size, momentum, weight_decay
     a.rule = PLAIN if momentum == 0 else NESTEROV if nesterov else MOMENTUM
     return kernel("sgd", sgd_run, (a.size + BLOCK - 1) // BLOCK, 0, &a, sizeof(a))

@@ -141,6 +141,7 @@ cdef object offer(str name, Run run, Attributes* a, Py_ssize_t groups, Py_ssize_
 def rows(shape, nv, groups=1):
     """w of ``shape`` (taps, depth, groups * columns) -> panels"""
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.taps, a.depth, columns = shape
     a.columns = columns // groups
     a.tap_step, a.group_step, a.step = a.depth * columns, a.columns, columns
@@ -151,6 +152,7 @@ def rows(shape, nv, groups=1):
 def columns(shape, nv, groups=1, reverse=False):
     """w of ``shape`` (taps, columns, groups * depth) -> panels of the transpose of each"""
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.taps, a.columns, depth = shape
     a.depth = depth // groups
     a.tap_step, a.group_step, a.step = a.columns * depth, a.depth, depth
@@ -165,6 +167,7 @@ def widen(shape, count, stride):
     ``y[r, s + j * stride, c, j * filters + k] = w[r, s, c, k]``. An item is a row.
     """
     cdef Widening a
+    memset(&a, 0, sizeof(a))
     a.rows, a.taps, a.depth, a.filters = shape
     a.count, a.stride, a.wide_taps = count, stride, a.taps + (count - 1) * stride
     return kernel("widen", widen_run, a.rows, 0, &a, sizeof(a))

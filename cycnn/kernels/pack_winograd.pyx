@@ -7,6 +7,8 @@ with the G of winograd.pxd, i counting the channels of x and j those of y. ``w``
 taken in reverse order. Points lie `panel_point` apart. An item is a run of rows i of one panel.
 """
 
+from libc.string cimport memset
+
 from .isa cimport VL, vf, vload, vload_part, vstore, vtranspose, vzero
 from .step cimport Run, Step, kernel
 from .winograd cimport panel_point, transform_weights
@@ -129,6 +131,7 @@ cdef void columns_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssi
 cdef object offer(str name, Run run, int m, Py_ssize_t depth, Py_ssize_t columns, int nv,
                   Py_ssize_t scratch):
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.m, a.depth, a.columns, a.nv, a.points = m, depth, columns, nv, (m + 2) * (m + 2)
     a.point = panel_point(depth, nv)
     a.runs = (depth + ROWS - 1) // ROWS

@@ -433,6 +433,7 @@ cdef void average_backward_run(const Step* step, char** buffers, Py_ssize_t begi
 
 cdef Attributes describe(x_shape, window, bint count_padding) except *:
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.n, a.h, a.w, a.c = x_shape
     a.p, a.q = window.output((a.h, a.w))
     a.kh, a.kw = window.kernel

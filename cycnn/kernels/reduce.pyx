@@ -3,6 +3,8 @@
 `columns` sums chunks of rows into partial sums, `chunks` adds partial sums up in order.
 """
 
+from libc.string cimport memset
+
 from .isa cimport VL, vadd, vf, vload, vload_part, vstore, vstore_part, vzero
 from .step cimport Step, kernel
 
@@ -90,6 +92,7 @@ def columns(size, columns, chunks):
     The last row may be incomplete; what it has is added last.
     """
     cdef Columns a
+    memset(&a, 0, sizeof(a))
     a.size, a.columns, a.chunks = size, columns, chunks
     strips = (columns + WIDE * VL - 1) // (WIDE * VL)
     return kernel("sum_columns", columns_run, chunks * strips, 0, &a, sizeof(a))
@@ -124,5 +127,6 @@ cdef inline void add(const float* x, Py_ssize_t size, float* y) noexcept nogil:
 def chunks(size, chunks, accumulate=False):
     """x (chunks, size) -> y (size) = sum over chunks, in order; ``accumulate``: y += that sum."""
     cdef Chunks a
+    memset(&a, 0, sizeof(a))
     a.size, a.chunks, a.accumulate = size, chunks, accumulate
     return kernel("sum_chunks", chunks_run, (size + WIDE * VL - 1) // (WIDE * VL), 0, &a, sizeof(a))

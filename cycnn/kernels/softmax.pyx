@@ -4,6 +4,8 @@ Rows are contiguous: x[rows, k]. An item is a block of rows of about BLOCK float
 in an order that depends on k alone; a NaN or +inf in a row makes the whole row NaN.
 """
 
+from libc.string cimport memset
+
 from libc.math cimport INFINITY, NAN, log
 from libc.stdint cimport int32_t
 
@@ -21,6 +23,7 @@ cdef struct Attributes:
 
 cdef object offer(str name, Run run, Py_ssize_t rows, Py_ssize_t k):
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.rows, a.k, a.block = rows, k, max(1, BLOCK // max(k, 1))
     return kernel(name, run, (rows + a.block - 1) // a.block, 0, &a, sizeof(a))
 
@@ -170,5 +173,6 @@ cdef void cross_entropy_sum_run(const Step* step, char** buffers, Py_ssize_t beg
 def cross_entropy_sum(rows):
     """losses[rows] (double), scale[1] -> loss[1] = scale * sum(losses), in order"""
     cdef Attributes a
+    memset(&a, 0, sizeof(a))
     a.rows, a.k, a.block = rows, 1, rows
     return kernel("cross_entropy_sum", cross_entropy_sum_run, 1, 0, &a, sizeof(a))

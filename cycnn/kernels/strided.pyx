@@ -140,6 +140,7 @@ def subsample(large, small, strides, x_step=None):
     Pixels of x lie ``x_step`` floats apart.
     """
     cdef Subsampling a
+    memset(&a, 0, sizeof(a))
     a.images, a.rows, a.columns, a.channels = small
     a.x_pixel = (x_step or a.channels) * strides[1]
     a.x_row = (x_step or a.channels) * large[2] * strides[0]

@@ -152,7 +152,7 @@ def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         return
     step_tiles = target.choose("tiles of a step", problem, STEP_OPTIONS, STEP_TILES)
     most = max(STEP_BYTES // work.transformed_bytes(1, 1), 1)
-    by_panel = work.tiles <= most and packs_by_panel(target, reads.w, work.panel_bytes)
+    by_panel = work.tiles <= most and packs_by_panel(target, reads.w, work.panels, work.panel_bytes)
     packed = None if by_panel else _pack(work, reads.w)
     for first in range(0, work.tiles, most):
         last = min(first + most, work.tiles)

@@ -78,14 +78,15 @@ class Reads(NamedTuple):
 
 
 PANEL_BYTES = 2**22
+PANELS = 16
 
 
-def packs_by_panel(target: Target, w: Buffer, nbytes: int) -> bool:
+def packs_by_panel(target: Target, w: Buffer, panels: int, nbytes: int) -> bool:
     """Whether to pack w panel by panel in its product: it is packed in every call, to that many bytes.
 
-    They would go to memory and come back.
+    They would go to memory and come back. But then no more threads than panels share the work.
     """
-    return target.is_live(w) and nbytes > PANEL_BYTES
+    return target.is_live(w) and nbytes > PANEL_BYTES and panels >= PANELS
 
 
 # Items that a matrix product, or an image's convolution, is cut into, where each is this much work.
@@ -129,8 +130,8 @@ def emit_gemm(
     packing = pack.columns if transposed else pack.rows
     packing = packing((1, columns, depth) if transposed else (1, depth, columns), nv)
     nbytes = pack.panel_bytes(columns, depth, nv)
-    by_panel = columns > rows and packs_by_panel(target, reads.w, nbytes)
     panels = math.ceil(columns / (nv * pack.VECTOR))
+    by_panel = columns > rows and packs_by_panel(target, reads.w, panels, nbytes)
     work = 2 * rows * depth * columns + 16 * depth * columns
     problem = (rows, depth, columns, activation, x_step, y_step, *reads.present)
     tiles = target.choose("tiles", problem, TILES_OPTIONS, TILES)

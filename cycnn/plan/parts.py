@@ -78,6 +78,8 @@ def _runs(graph: Graph, moving: set[Value], batch: int, cache: int) -> list[_Run
     divisors = [n for n in range(1, batch + 1) if batch % n == 0]
     runs: list[_Run] = []
     for i, node in enumerate(graph.nodes):
+        if not moving.intersection(node.outputs):
+            continue  # on weights alone: it belongs to the run of what comes next
         values = [v for v in (*node.inputs, *node.outputs) if v is not None]
         image = sum(v.spec.nbytes for v in values if v in moving) // batch
         images = max((n for n in divisors if n * image <= cache), default=1)
@@ -85,7 +87,9 @@ def _runs(graph: Graph, moving: set[Value], batch: int, cache: int) -> list[_Run
         if runs and runs[-1].images == images:
             runs[-1].last, runs[-1].weights = i + 1, runs[-1].weights + weights
         else:
-            runs.append(_Run(i, i + 1, images, weights))
+            runs.append(_Run(runs[-1].last if runs else 0, i + 1, images, weights))
+    if runs:
+        runs[-1].last = len(graph.nodes)
     return runs
 
 

@@ -104,7 +104,7 @@ class Search:
 
     ``make`` plans the network with other choices, ``measure`` runs a trial once and returns the seconds
     of each step. ``chosen`` begins with what holds now and ends with what is to hold, ``known`` is what
-    need not be measured again, ``settled`` what was used of it or measured.
+    need not be measured again and belongs to what was before, ``settled`` what was used of it or measured.
     """
 
     def __init__(
@@ -155,11 +155,12 @@ class Search:
         while True:
             trial = self._make(self.chosen)
             still = self.open(trial.plan)
-            recalled = {c.id: self._known[c.id] for c in still if c.id in self._known}
+            known = {c.id: self._known[c.id] for c in still if c.id in self._known}
+            recalled = {c.id: known[c.id] for c in still if known.get(c.id) in c.options}
             if not recalled:
                 return trial if still else None
-            self.chosen.update(recalled)
-            self.settled.update(recalled)
+            for answers in (self._before, self.chosen, self.settled):
+                answers.update(recalled)
 
     def _settle(self, base: Trial, asked: dict[str, Choice], limit: float) -> bool:
         """Measure the options of ``asked`` and take the best; whether there was time for it."""
@@ -201,7 +202,7 @@ class Search:
         self._take_turns([before] if after is before else [before, after], limit)
         if after.seconds > before.seconds:
             self.chosen = {**self._before, **self._measured}
-            self.settled = dict(self._measured)
+            self.settled.update(self._measured)
             after = before
         return before.seconds, after.seconds
 
