@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import math
 import multiprocessing
 import statistics
 import tempfile
@@ -258,7 +257,7 @@ def main() -> None:
     for step in args.steps:
         ratios = [row["ratio"] for row in found if row["step"] == step and "ratio" in row]
         if ratios:
-            mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+            mean = statistics.geometric_mean(ratios)
             print(f"{step}: geometric mean of smallest peer / cycnn {mean:.2f}")
     timing.write(args, found)
 

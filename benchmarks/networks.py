@@ -9,7 +9,7 @@ PyTorch minutes: ``--peers`` leaves it out.
 
 from __future__ import annotations
 
-import math
+import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -98,7 +98,7 @@ def show_means(found: list[dict]) -> None:
     for key in dict.fromkeys((row["batch"], row["threads"]) for row in found):
         ratios = [r["ratio"] for r in found if (r["batch"], r["threads"]) == key and "ratio" in r]
         if ratios:
-            mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+            mean = statistics.geometric_mean(ratios)
             batch, threads = key
             print(f"batch {batch}, threads {threads}: fastest peer / cycnn {mean:.2f}")
 

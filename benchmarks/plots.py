@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean
 from typing import TYPE_CHECKING
 
 from cycnn.plot import FAINT, INK, STYLE, new_figure
@@ -129,11 +128,6 @@ def circumstances(document: dict) -> str:
 # ---- bar charts
 
 
-def mean(ratios: Iterable[float]) -> float:
-    """The geometric one."""
-    return math.exp(statistics.fmean(map(math.log, ratios)))
-
-
 def draw_ratios(bars: Sequence[Bar], title: str, below: str) -> Figure:
     """A panel for each step or number of threads, a row for each network or layer, the best on top."""
     panels = [[b for b in bars if b.panel == name] for name in dict.fromkeys(b.panel for b in bars)]
@@ -161,7 +155,10 @@ def draw_ratios(bars: Sequence[Bar], title: str, below: str) -> Figure:
 
 def _best_last(bars: Sequence[Bar]) -> list[str]:
     labels = {bar.label for bar in bars}
-    return sorted(labels, key=lambda label: mean(b.ratio for b in bars if b.label == label))
+    return sorted(
+        labels,
+        key=lambda label: geometric_mean(b.ratio for b in bars if b.label == label),
+    )
 
 
 def _draw_panel(axes: Axes, bars: list[Bar], labels: list[str], colours: dict[str, str]) -> None:
@@ -189,7 +186,7 @@ def _panel_title(bars: list[Bar]) -> str:
     """The panel's name and the geometric mean of each series."""
     said = []
     for name in dict.fromkeys(bar.series for bar in bars):
-        value = mean(bar.ratio for bar in bars if bar.series == name)
+        value = geometric_mean(bar.ratio for bar in bars if bar.series == name)
         said.append(f"{value:.2f} at {name}" if name else f"{value:.2f}")
     return "\n".join(filter(None, [bars[0].panel, f"geometric mean {', '.join(said)}"]))
 

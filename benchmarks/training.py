@@ -12,7 +12,7 @@ form is what counts. Compiling takes minutes: ``--peers`` leaves it out. Once as
 from __future__ import annotations
 
 import itertools
-import math
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -178,7 +178,7 @@ def main() -> None:
         show(rows[-1])
     ratios = [row["ratio"] for row in rows if "ratio" in row]
     if ratios:
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        mean = statistics.geometric_mean(ratios)
         print(f"geometric mean of cycnn / fastest peer {mean:.2f}")
     timing.write(args, rows)
 

@@ -14,10 +14,10 @@ from libc.string cimport memset
 from .activation cimport RELU, RELU6, activate, activate_all
 from .ahead cimport Ahead, fetch, lines, span
 from .grid cimport (
-    Axis, Phase, Positions, next_axis, parts_of, phase_of, positions, tabulate, tap_of,
+    Axis, Phase, Positions, axis_bytes, next_axis, parts_of, phase_of, positions, tabulate, tap_of,
 )
 from .isa cimport VL, vf, vload, vload_part, vstore, vstore_part
-from .step cimport Step
+from .step cimport Run, Step, kernel
 
 cdef enum:
     SPARE = 3       # columns of the last strip that may lie beyond the row
@@ -97,6 +97,16 @@ cdef inline void put(const int np, const bint part, vf* acc, float* y, const Ban
                     vstore_part(y + i * t.y_column, acc[i], lanes)
                 else:
                     vstore(y + i * t.y_column, acc[i])
+
+
+cdef inline Py_ssize_t width_of_strip(Py_ssize_t columns, Py_ssize_t widest) noexcept nogil:
+    """How many of ``columns`` to take first, at most ``widest``, which is 4, 8 or 14: the last strip
+    leaves no more than `SPARE` of its own beyond the row."""
+    if widest == 14 and (columns % 14 == 0 or columns >= 28):
+        return 14
+    if widest == 4 or columns <= 4 or 9 <= columns <= 12:
+        return 4
+    return 7 if columns % 7 == 0 or columns < 8 else 8
 
 
 cdef inline void next_strip(Band* t, Py_ssize_t first, Py_ssize_t channels) noexcept nogil:
@@ -235,8 +245,9 @@ cdef inline void run_bands(Strips strips, const Bands* a, const Axis* rows, cons
                                       x + image * x_size, w, y + image * y_size, &t, table, zero)
 
 
-cdef inline Py_ssize_t cut_bands(Bands* a, object rows, object columns, Py_ssize_t distant):
-    """Complete what follows from shapes; return how many bytes of scratch a thread needs.
+cdef inline object offer_bands(str name, Run run, Bands* a, Py_ssize_t size, object rows,
+                               object columns, Py_ssize_t distant):
+    """Offer ``run`` for attributes of ``size`` bytes that begin with ``a``, completed here from shapes.
 
     Tensors of ``distant`` bytes together lie beyond the caches.
     """
@@ -248,4 +259,7 @@ cdef inline Py_ssize_t cut_bands(Bands* a, object rows, object columns, Py_ssize
     a.table_rows = (a.band - 1) * rows.in_step + reach + 1
     width = max([p[1] for p in columns.phases], default=0)
     a.table_columns = (width + SPARE) * columns.in_step + columns.window
-    return 8 * a.table_rows * a.table_columns + sizeof(Row) * a.band + 4 * (a.x_channels + VL)
+    scratch = 8 * a.table_rows * a.table_columns + sizeof(Row) * a.band + 4 * (a.x_channels + VL)
+    items = a.images * a.bands * a.blocks if columns.out_size else 0
+    attributes = (<const char*> a)[:size] + axis_bytes(rows) + axis_bytes(columns)
+    return kernel(name, run, items, scratch, <const char*> attributes, len(attributes))

@@ -12,10 +12,12 @@ rows of them, times a vector of channels: what several windows share is loaded o
 
 from libc.string cimport memset
 
-from .bands cimport Band, Bands, cut_bands, next_strip, put, read, run_bands, send_ahead
-from .grid cimport Axis, axis_bytes
+from .bands cimport (
+    Band, Bands, next_strip, offer_bands, put, read, run_bands, send_ahead, width_of_strip,
+)
+from .grid cimport Axis
 from .isa cimport VL, vf, vfma, vzero
-from .step cimport Step, kernel
+from .step cimport Step
 
 cdef enum:
     WIDEST = 14     # columns of a strip
@@ -164,19 +166,12 @@ cdef void last_vector(Py_ssize_t np, Band* t) noexcept nogil:
         strip_of_width(4, True, t)
 
 
-cdef inline Py_ssize_t width_of_strip(const Band* t, Py_ssize_t columns) noexcept nogil:
-    """How many of ``columns`` to take first, so that few lie beyond the row in the end."""
-    if columns >= WIDEST and PAIRS and t.stride == 1 and (t.taps == 5 or t.taps == 7):
-        return WIDEST       # of large windows the more pixels share a row of weights the better
-    if columns <= 4 or 9 <= columns <= 12:
-        return 4
-    return 7 if columns % 7 == 0 or columns < 8 else 8
-
-
 cdef void all_strips(Band* t, Py_ssize_t columns) noexcept nogil:
+    # of large windows the more pixels share a row of weights the better
+    cdef bint wide = PAIRS and t.stride == 1 and (t.taps == 5 or t.taps == 7)
     cdef Py_ssize_t q = 0, np
     while q < columns:
-        np = width_of_strip(t, columns - q)
+        np = WIDEST if wide and columns - q >= WIDEST else width_of_strip(columns - q, 8)
         t.columns = min(np, columns - q)
         whole_vectors(np, t)
         if t.channels % VL:
@@ -201,7 +196,4 @@ def convolve(images, channels, rows, columns, *, band, activation=0):
     a.images, a.band, a.blocks, a.activation = images, band, 1, activation
     a.x_channels, a.y_channels, a.w_tap, a.vectors = channels, channels, channels, channels // VL
     a.pairs, a.taps = PAIRS, rows.window * columns.window
-    scratch = cut_bands(&a, rows, columns, DISTANT)
-    items = images * a.bands if columns.out_size else 0
-    attributes = (<const char*> &a)[:sizeof(a)] + axis_bytes(rows) + axis_bytes(columns)
-    return kernel("conv_depthwise", run, items, scratch, <const char*> attributes, len(attributes))
+    return offer_bands("conv_depthwise", run, &a, sizeof(a), rows, columns, DISTANT)

@@ -12,10 +12,10 @@ the pixels of a band of rows, several neighbours at a time: what several taps sh
 from libc.string cimport memset
 
 from .bands cimport read
-from .grid cimport Axis, axis_bytes
+from .grid cimport Axis
 from .isa cimport VL, anew, vadd, vf, vfma, vstore, vstore_part, vzero
-from .step cimport Step, kernel
-from .weight_bands cimport Band, Bands, cut_bands, run_bands, send_ahead
+from .step cimport Step
+from .weight_bands cimport Band, Bands, offer_bands, run_bands, send_ahead
 
 cdef enum:
     MANY = VL == 16                 # there are 32 registers, not 16
@@ -155,7 +155,4 @@ def gradient(images, channels, rows, columns, *, chunks, channel_blocks, band, a
     a.images, a.x_channels, a.y_channels, a.depth = images, channels, channels, 1
     a.x_width, a.y_width, a.vectors = VL, VL, (channels + VL - 1) // VL
     a.chunks, a.blocks, a.band, a.accumulate = chunks, channel_blocks, band, accumulate
-    scratch = cut_bands(&a, rows, columns, DISTANT)
-    attributes = (<const char*> &a)[:sizeof(a)] + axis_bytes(rows) + axis_bytes(columns)
-    return kernel("conv_depthwise_weight", run, chunks * channel_blocks, scratch,
-                  <const char*> attributes, len(attributes))
+    return offer_bands("conv_depthwise_weight", run, &a, sizeof(a), rows, columns, DISTANT)

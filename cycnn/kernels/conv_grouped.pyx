@@ -16,8 +16,10 @@ neighbouring pixels times a vector: what several windows share is loaded, and pi
 
 from libc.string cimport memset
 
-from .bands cimport Band, Bands, cut_bands, next_strip, put, read, run_bands, send_ahead
-from .grid cimport Axis, axis_bytes
+from .bands cimport (
+    Band, Bands, next_strip, offer_bands, put, read, run_bands, send_ahead, width_of_strip,
+)
+from .grid cimport Axis
 from .isa cimport (
     VL, vf, vfma, vload, vload_part, vpick, vselect_eq, vset1, vstore, vu, vu_load, vzero,
 )
@@ -119,15 +121,6 @@ cdef void strip_of_4(const Attributes* a, Band* t, Py_ssize_t begin, Py_ssize_t 
     strip_of_width(4, a, t, begin, end)
 
 
-cdef inline Py_ssize_t width_of_strip(Py_ssize_t columns) noexcept nogil:
-    """How many of ``columns`` to take first, so that few lie beyond the row in the end."""
-    if MANY and (columns % 14 == 0 or columns >= 28):
-        return 14
-    if FEW or columns <= 4 or 9 <= columns <= 12:
-        return 4
-    return 7 if columns % 7 == 0 or columns < 8 else 8
-
-
 cdef void all_strips(Band* t, Py_ssize_t columns) noexcept nogil:
     cdef const Attributes* a = <const Attributes*> t.attributes
     cdef Py_ssize_t begin = a.vectors * t.block // a.bands.blocks
@@ -135,7 +128,7 @@ cdef void all_strips(Band* t, Py_ssize_t columns) noexcept nogil:
     cdef Py_ssize_t first = begin * a.lanes.y_width, q = 0, np
     cdef Py_ssize_t channels = min(end * a.lanes.y_width, t.channels) - first
     while q < columns:
-        np = width_of_strip(columns - q)
+        np = width_of_strip(columns - q, 14 if MANY else 4 if FEW else 8)
         t.columns = min(np, columns - q)
         if MANY and np == 14:
             strip_of_14(a, t, begin, end)
@@ -169,10 +162,7 @@ def convolve(images, channels, filters, rows, columns, *, groups, blocks, band, 
     a.bands.x_channels, a.bands.y_channels, a.bands.pairs = channels, filters, False
     a.bands.w_tap, a.bands.vectors = a.lanes.depth * VL, a.vectors // blocks
     a.bands.taps = rows.window * columns.window
-    scratch = cut_bands(&a.bands, rows, columns, DISTANT)
-    items = images * a.bands.bands * blocks if columns.out_size else 0
-    attributes = (<const char*> &a)[:sizeof(a)] + axis_bytes(rows) + axis_bytes(columns)
-    return kernel("conv_grouped", run, items, scratch, <const char*> attributes, len(attributes))
+    return offer_bands("conv_grouped", run, &a.bands, sizeof(a), rows, columns, DISTANT)
 
 
 # ---- packing -------------------------------------------------------------------------------------
@@ -224,7 +214,7 @@ cdef void columns_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssi
 
 
 def pack(taps, channels, filters, groups, transposed):
-    """w -> panels, and how many bytes they take
+    """w -> panels, of how many vectors of y they are, and how many bytes they take
 
     w is (taps, channels / groups, filters), or ``transposed`` (taps, filters / groups, channels).
     """
@@ -235,4 +225,4 @@ def pack(taps, channels, filters, groups, transposed):
     cdef Py_ssize_t vectors = (filters + a.lanes.y_width - 1) // a.lanes.y_width
     cdef Run how = columns_run if transposed else rows_run
     step = kernel("pack_grouped", how, vectors, 0, &a, sizeof(a))
-    return step, 4 * vectors * a.taps * a.lanes.depth * VL
+    return step, vectors, 4 * vectors * a.taps * a.lanes.depth * VL

@@ -15,11 +15,11 @@ once.
 from libc.string cimport memset
 
 from .bands cimport read
-from .grid cimport Axis, axis_bytes
+from .grid cimport Axis
 from .isa cimport VL, anew, vadd, vf, vfma, vpick, vset1, vstore, vstore_part, vu, vu_load, vzero
 from .lanes cimport Lanes, lay_out, whole_vectors
-from .step cimport Step, kernel
-from .weight_bands cimport Band, Bands, cut_bands, run_bands, send_ahead
+from .step cimport Step
+from .weight_bands cimport Band, Bands, offer_bands, run_bands, send_ahead
 
 cdef enum:
     MANY = VL == 16             # there are 32 registers, not 16
@@ -228,7 +228,4 @@ def gradient(images, channels, filters, groups, rows, columns, *, chunks, channe
     a.bands.depth = a.depth
     a.bands.chunks, a.bands.blocks = chunks, channel_blocks
     a.bands.band, a.bands.accumulate = band, accumulate
-    scratch = cut_bands(&a.bands, rows, columns, DISTANT)
-    attributes = (<const char*> &a)[:sizeof(a)] + axis_bytes(rows) + axis_bytes(columns)
-    return kernel("conv_grouped_weight", run, chunks * channel_blocks, scratch,
-                  <const char*> attributes, len(attributes))
+    return offer_bands("conv_grouped_weight", run, &a.bands, sizeof(a), rows, columns, DISTANT)

@@ -13,10 +13,12 @@ read it. That is for groups of few channels, where a taller tile than a row's ha
 
 from libc.string cimport memset
 
-from .bands cimport Band, Bands, cut_bands, next_strip, put, run_bands, send_ahead
-from .grid cimport Axis, axis_bytes
+from .bands cimport (
+    Band, Bands, next_strip, offer_bands, put, run_bands, send_ahead, width_of_strip,
+)
+from .grid cimport Axis
 from .isa cimport VL, vf, vfma, vload, vload_part, vset1, vzero
-from .step cimport Step, kernel
+from .step cimport Step
 
 cdef enum:
     MANY = VL == 16             # there are 32 registers, not 16
@@ -133,15 +135,6 @@ cdef void strip_of_two(Py_ssize_t np, const Attributes* a, Band* t, Py_ssize_t b
         strip_of_width(2, 4, a, t, begin, end)
 
 
-cdef inline Py_ssize_t width_of_strip(Py_ssize_t columns, Py_ssize_t widest) noexcept nogil:
-    """How many of ``columns`` to take first, so that few lie beyond the row in the end."""
-    if widest == 14 and (columns % 14 == 0 or columns >= 28):
-        return 14
-    if widest == 4 or columns <= 4 or 9 <= columns <= 12:
-        return 4
-    return 7 if columns % 7 == 0 or columns < 8 else 8
-
-
 cdef void all_strips(Band* t, Py_ssize_t columns) noexcept nogil:
     cdef const Attributes* a = <const Attributes*> t.attributes
     cdef Py_ssize_t begin = a.groups * t.block // a.bands.blocks
@@ -179,8 +172,4 @@ def convolve(images, channels, filters, rows, columns, *, groups, blocks, band, 
     a.bands.x_channels, a.bands.y_channels, a.bands.pairs = channels, filters, False
     a.bands.taps = rows.window * columns.window
     a.bands.w_tap, a.bands.vectors = a.depth * VL, max(a.groups // blocks * a.panels, <Py_ssize_t> 1)
-    scratch = cut_bands(&a.bands, rows, columns, DISTANT)
-    items = images * a.bands.bands * blocks if columns.out_size else 0
-    attributes = (<const char*> &a)[:sizeof(a)] + axis_bytes(rows) + axis_bytes(columns)
-    return kernel("conv_grouped_wide", run, items, scratch, <const char*> attributes,
-                  len(attributes))
+    return offer_bands("conv_grouped_wide", run, &a.bands, sizeof(a), rows, columns, DISTANT)

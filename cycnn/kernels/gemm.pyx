@@ -46,7 +46,6 @@ cdef void multiply(const Attributes* a, Multiply tiles, Tile* t, const float* x,
                    Py_ssize_t panel, Py_ssize_t last) noexcept nogil:
     """``rows`` rows times panels ``panel`` to ``last``."""
     cdef Py_ssize_t width = a.nv * VL, p
-    t.ahead_step = 0
     if a.distant and a.a_step == a.depth:
         # the next rows of a; sent for all at once they would be waited for
         t.ahead = <const char*> (x + rows * a.a_step)

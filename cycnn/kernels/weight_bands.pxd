@@ -13,9 +13,11 @@ sent for meanwhile.
 from libc.string cimport memset
 
 from .ahead cimport Ahead, fetch, lines
-from .grid cimport Axis, Positions, next_axis, parts_of, phase_of, positions, tabulate, tap_of
+from .grid cimport (
+    Axis, Positions, axis_bytes, next_axis, parts_of, phase_of, positions, tabulate, tap_of,
+)
 from .isa cimport VL
-from .step cimport Step
+from .step cimport Run, Step, kernel
 
 cdef struct Bands:          # what attributes begin with; the axes follow them
     Py_ssize_t images
@@ -180,8 +182,9 @@ cdef inline void run_bands(Sum sum, const Bands* a, const Axis* rows, const Step
                 break
 
 
-cdef inline Py_ssize_t cut_bands(Bands* a, object rows, object columns, Py_ssize_t distant):
-    """Complete what follows from shapes; return how many bytes of scratch a thread needs.
+cdef inline object offer_bands(str name, Run run, Bands* a, Py_ssize_t size, object rows,
+                               object columns, Py_ssize_t distant):
+    """Offer ``run`` for attributes of ``size`` bytes that begin with ``a``, completed here from shapes.
 
     Tensors of ``distant`` bytes together lie beyond the nearest caches.
     """
@@ -191,5 +194,8 @@ cdef inline Py_ssize_t cut_bands(Bands* a, object rows, object columns, Py_ssize
     a.table_rows = (a.band - 1) * rows.in_step + max(offsets) - min(offsets) + 1
     a.table_rows = min(a.table_rows, rows.in_size) + 1
     a.table_columns = columns.out_size * columns.in_step + columns.window
-    return (8 * (a.table_rows * a.table_columns + a.band * rows.window)
-            + 4 * (a.x_channels + VL))
+    scratch = (8 * (a.table_rows * a.table_columns + a.band * rows.window)
+               + 4 * (a.x_channels + VL))
+    attributes = (<const char*> a)[:size] + axis_bytes(rows) + axis_bytes(columns)
+    return kernel(name, run, a.chunks * a.blocks, scratch, <const char*> attributes,
+                  len(attributes))

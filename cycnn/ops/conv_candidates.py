@@ -150,10 +150,10 @@ def _is_narrow(c: Correlation, target: Target) -> bool:
 
 def _emit_narrow(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
     grouped = target.kernels.conv_grouped
-    step, nbytes = grouped.pack(c.taps, c.x_channels, c.y_channels, c.groups, c.transposed)
+    shape = c.taps, c.x_channels, c.y_channels, c.groups
+    step, vectors, nbytes = grouped.pack(*shape, c.transposed)
     packed = target.temporary(nbytes)
     target.emit(step, [reads.w], [packed], cost=Cost(0, 2 * nbytes))
-    vectors = nbytes // (4 * c.taps * c.depth * grouped.VECTOR)
     _emit_bands(c, target, grouped.convolve, reads, packed, y, vectors)
 
 
