@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -368,7 +370,22 @@ def test_answers_are_kept_for_one_machine(file):
     assert memory.recall("another") == {}
     assert memory.machine("v3", 1) != memory.machine("v3", 2)
     assert memory.machine("v3", 1) != memory.machine("v4", 1)
-    assert [p.name for p in file.parent.iterdir()] == [file.name]
+    assert {p.name for p in file.parent.iterdir()} == {file.name, f"{file.name}.lock"}
+
+
+KEEPING = """
+import sys
+from cycnn.tuning import memory
+for i in range(30):
+    memory.keep("m", {f"{sys.argv[1]} {i}": i})
+"""
+
+
+def test_processes_that_write_at_once_lose_nothing(file):
+    command = [sys.executable, "-W", "error", "-c", KEEPING]
+    several = [subprocess.Popen([*command, name]) for name in "abc"]
+    assert [process.wait() for process in several] == [0, 0, 0]
+    assert len(memory.recall("m")) == 90
 
 
 def test_the_file_is_bounded_and_forgets_what_was_not_used():

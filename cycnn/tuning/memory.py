@@ -2,20 +2,28 @@
 
 It is ``cycnn/tuned.json`` in ``$XDG_CACHE_HOME``, by default ``~/.cache``; ``CYCNN_TUNE_CACHE`` names
 another file, or none where it is empty. It holds at most `LIMIT` answers, each for one CPU, instruction-set
-tier, version of cycnn and number of threads; those used least recently are dropped first. A file that
-is something else, or cannot be read, is left alone, with a warning.
+tier, version of cycnn and number of threads; those used least recently are dropped first. Processes that
+add to it take turns, by a lock on the file beside it that ends in ``.lock``. A file that is something else,
+or cannot be read, is left alone, with a warning.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..plan.choices import Chosen, Option
 from ..saving import write_whole
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None
 
 __all__ = ["LIMIT", "keep", "location", "machine", "recall"]
 
@@ -63,19 +71,31 @@ def keep(machine: str, answers: Chosen) -> None:
         path = location()
         if path is None:
             return
-        entries = _read(path)
+        _read(path)
     except BROKEN:
         return  # `recall` has said so
-    for id, option in answers.items():
-        entries.pop(f"{machine}: {id}", None)
-        entries[f"{machine}: {id}"] = option
-    entries = dict(list(entries.items())[-LIMIT:])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = json.dumps({"format": FORMAT, "answers": entries}, indent=0)
-        write_whole(path, data.encode())
-    except OSError as error:
+        with _turn(path):
+            entries = _read(path)  # what other processes wrote meanwhile is kept
+            for id, option in answers.items():
+                entries.pop(f"{machine}: {id}", None)
+                entries[f"{machine}: {id}"] = option
+            entries = dict(list(entries.items())[-LIMIT:])
+            data = json.dumps({"format": FORMAT, "answers": entries}, indent=0)
+            write_whole(path, data.encode())
+    except BROKEN as error:
         _warn("cannot be written", error)
+
+
+@contextlib.contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """One process, and one thread of it, at a time, where the system has locks for files."""
+    with open(path.with_name(path.name + ".lock"), "ab") as file:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _read(path: Path) -> dict[str, Option]:
