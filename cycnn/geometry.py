@@ -49,9 +49,9 @@ def to_axes(value: object, name: str, axes: int = 2, least: int = 1) -> tuple[in
         or len(values) != axes
         or not all(_is_integer(v) and least <= v < 2**31 for v in values)
     ):
+        several = f", or {axes} of them" if axes > 1 else ""
         raise ArgumentError(
-            f"`{name}` must be an integer of at least {least}, or {axes} of them. "
-            f"Received: {name}={value!r}."
+            f"`{name}` must be an integer of at least {least}{several}. Received: {name}={value!r}."
         )
     return tuple(int(v) for v in values)
 

@@ -44,6 +44,21 @@ def test_packed_weights_do_not_change_with_their_source():
         packed.value[...] = 0
 
 
+def test_packing_checks_what_it_is_told():
+    packed = F.pack(W, strides=2, padding="same", algorithm="direct")
+    x = F.conv2d(X, packed, strides=2, padding="same", algorithm="direct")
+    np.testing.assert_array_equal(x, F.conv2d(X, W, strides=2, padding="same", algorithm="direct"))
+    for options, text in [
+        ({"strides": 0}, "`strides`"),
+        ({"padding": "full"}, "`padding`"),
+        ({"dilation_rate": -1}, "`dilation_rate`"),
+        ({"groups": 3}, "divisible by `groups`"),
+        ({"algorithm": "fft"}, "`algorithm`"),
+    ]:
+        with pytest.raises(ArgumentError, match=text):
+            F.pack(W, **options)
+
+
 def test_backward_functions_are_the_gradients():
     dy = rng.normal(size=(2, 5, 4, 5)).astype(np.float32)
     y = F.conv2d(X, W).astype(np.float64)

@@ -23,7 +23,7 @@ from .activation import (
     softmax,
     softmax_backward,
 )
-from .compute import PackedWeights, pack
+from .compute import PackedWeights
 from .conv import (
     bias_gradient,
     conv2d,
@@ -32,6 +32,7 @@ from .conv import (
     dense,
     dense_backward_data,
     dense_backward_weight,
+    pack,
 )
 from .merge import (
     add,

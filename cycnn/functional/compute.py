@@ -23,7 +23,6 @@ __all__ = [
     "PackedWeights",
     "array",
     "compute",
-    "pack",
 ]
 
 
@@ -44,13 +43,6 @@ class PackedWeights:
     @property
     def shape(self) -> tuple[int, ...]:
         return self.value.shape
-
-
-def pack(w: object) -> PackedWeights:
-    """Weights to be used many times: the functions that take ``w`` then prepare them only once."""
-    value = as_float32(w, "w").copy()
-    value.flags.writeable = False
-    return PackedWeights(value)
 
 
 def compute(op: Op, *operands: object) -> np.ndarray | tuple:

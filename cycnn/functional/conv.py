@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arrays import as_float32
 from ..errors import ShapeError
 from ..geometry import Window, to_axes
 from ..layers.activation import check_activation
 from ..ops import conv, weight_gradient
 from ..ops import dense as dense_ops
-from .compute import array, compute
+from .compute import PackedWeights, array, compute
 
 __all__ = [
     "bias_gradient",
@@ -19,6 +20,7 @@ __all__ = [
     "dense",
     "dense_backward_data",
     "dense_backward_weight",
+    "pack",
 ]
 
 
@@ -27,6 +29,33 @@ def _window(w: np.ndarray | tuple, strides: object, padding: object, dilation: o
     if len(shape) != 4:
         raise ShapeError(f"`w` must have shape (kh, kw, C / groups, filters). Received: {shape}.")
     return Window.make(shape[:2], strides, padding, dilation)
+
+
+def pack(
+    w: object,
+    *,
+    strides: int | tuple[int, int] = 1,
+    padding: object = 0,
+    dilation_rate: int | tuple[int, int] = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> PackedWeights:
+    """Weights to be used many times: the functions that take ``w`` then prepare them only once.
+
+    They do so for every way in which the weights are used. What the first will be may be said here, with
+    the keywords of `conv2d`, to have it checked.
+    """
+    value = as_float32(w, "w").copy()
+    value.flags.writeable = False
+    if value.ndim == 4:
+        _window(value, strides, padding, dilation_rate)
+        (groups,) = to_axes(groups, "groups", 1)
+        if value.shape[3] % groups:
+            raise ShapeError(
+                f"The filters of `w` (={value.shape[3]}) must be divisible by `groups` (={groups})."
+            )
+        conv.check_algorithm(algorithm)
+    return PackedWeights(value)
 
 
 def conv2d(

@@ -48,7 +48,7 @@ def softmax_cross_entropy(logits: object, labels: object) -> tuple[float, np.nda
     logits = as_float32(logits, "logits")
     if logits.ndim != 2:
         raise ShapeError(f"`logits` must have shape (N, classes). Received: {logits.shape}.")
-    labels = SparseCategoricalCrossentropy().targets(labels, logits.shape)
+    labels = SparseCategoricalCrossentropy().targets(labels, logits.shape, name="labels")
     if len(labels) != len(logits):
         raise ShapeError(
             f"`logits` and `labels` must have one length. Received: {len(logits)}, {len(labels)}."

@@ -18,7 +18,9 @@ class Loss:
         """Add the loss of predictions ``y`` to ``graph``; targets and scale become its inputs."""
         raise NotImplementedError
 
-    def targets(self, y: object, predictions: tuple[int | None, ...]) -> np.ndarray:
+    def targets(
+        self, y: object, predictions: tuple[int | None, ...], *, name: str = "y"
+    ) -> np.ndarray:
         """Check targets against the shape of the predictions and convert them once."""
         raise NotImplementedError
 
@@ -47,21 +49,24 @@ class SparseCategoricalCrossentropy(Loss):
         chosen = shifted[np.arange(len(targets)), targets]
         return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - chosen))
 
-    def targets(self, y: object, predictions: tuple[int | None, ...]) -> np.ndarray:
+    def targets(
+        self, y: object, predictions: tuple[int | None, ...], *, name: str = "y"
+    ) -> np.ndarray:
         labels = np.asarray(y)
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if labels.ndim != 1:
             raise ShapeError(
-                f"`y` must hold one label a sample, (N,). Received shape {labels.shape}."
+                f"`{name}` must hold one label a sample, (N,). Received shape {labels.shape}."
             )
         if labels.dtype.kind not in "iu":
-            raise DTypeError(f"`y` must hold integer labels. Received dtype {labels.dtype}.")
+            raise DTypeError(f"`{name}` must hold integer labels. Received dtype {labels.dtype}.")
         classes = predictions[-1]
         if labels.size and not 0 <= labels.min() <= labels.max() < classes:
             wrong = int(np.argmax((labels < 0) | (labels >= classes)))
             raise ArgumentError(
-                f"`y` must hold labels from 0 to {classes - 1}. Received: y[{wrong}]={labels[wrong]}."
+                f"`{name}` must hold labels from 0 to {classes - 1}. "
+                f"Received: {name}[{wrong}]={labels[wrong]}."
             )
         return np.ascontiguousarray(labels, np.int32)
 
