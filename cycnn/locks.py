@@ -6,13 +6,16 @@ ever in it. (What the lock guarded is only ever replaced whole, so the child fin
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import weakref
+from collections.abc import Iterable
 
-__all__ = ["Lock"]
+__all__ = ["Guards", "Lock", "together"]
 
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
+_numbers = itertools.count()
 
 
 class Lock:
@@ -20,6 +23,7 @@ class Lock:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self.number = next(_numbers)
         _locks.add(self)
 
     def __enter__(self) -> None:
@@ -34,6 +38,37 @@ class Lock:
     def renew(self) -> None:
         """Be free, whoever held it."""
         self._lock = threading.RLock()
+
+
+class _Together:
+    """Several locks, for ``with``; all callers take them in the order in which they were made."""
+
+    def __init__(self, locks: list[Lock]):
+        self._locks = locks
+
+    def __enter__(self) -> None:
+        for lock in self._locks:
+            lock.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        for lock in reversed(self._locks):
+            lock.__exit__()
+
+
+def together(locks: Iterable[Lock]) -> Lock | _Together:
+    """One that holds all ``locks``."""
+    found = sorted(set(locks), key=lambda lock: lock.number)
+    return found[0] if len(found) == 1 else _Together(found)
+
+
+class Guards:
+    """The locks of layers that belong together: held to read or change weights, and to train them.
+
+    A model of layers from several others holds the locks of all.
+    """
+
+    def __init__(self) -> None:
+        self.weights, self.training = Lock(), Lock()
 
 
 def _after_fork_in_child() -> None:

@@ -18,7 +18,7 @@ from .graph.build import build, in_call_order
 from .graph.ir import Value
 from .kernels import dispatch
 from .layers.base import Layer, Parameter, Tensor
-from .locks import Lock
+from .locks import Guards, Lock, together
 from .plan.choices import UNTUNED, Chosen
 from .plan.exact import is_exact
 from .plan.explain import Profile, profile
@@ -54,12 +54,33 @@ class Model:
         connected = (t.layer for t in in_call_order(outputs) if t.layer is not None)
         self.layers: list[Layer] = list(dict.fromkeys(connected))
         _name(self.layers)
-        self._guard = Lock()
-        self._training = Lock()
+        guards = Guards()
+        for layer in self.layers:
+            layer.guards = layer.guards or guards
+        held = [layer.guards for layer in self.layers] or [guards]
+        self._guard = together(g.weights for g in held)
+        self._training = together(g.training for g in held)
         self._kernels = dispatch.load()
         self._trainer: Trainer | None = None
         self._engines: dict[str, Inference] = {}
         self._chosen: Chosen = UNTUNED
+
+    def __getstate__(self) -> dict[str, object]:
+        """For copies and pickles: layers with their weights, flat. A copy has to be compiled anew."""
+        tensors = in_call_order([*self.inputs, *self.outputs])
+        number = {t: i for i, t in enumerate(tensors)}
+        own = {k: v for k, v in self.__dict__.items() if k not in _CONNECTED}
+        flat = [(t.spec, t.layer, [number[i] for i in t.inputs], t.name) for t in tensors]
+        ends = [number[t] for t in self.inputs], [number[t] for t in self.outputs]
+        return {**own, "tensors": flat, "ends": ends}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        tensors: list[Tensor] = []
+        for spec, layer, inputs, name in state.pop("tensors"):
+            tensors.append(Tensor(spec, layer, tuple(tensors[i] for i in inputs), name))
+        inputs, outputs = state.pop("ends")
+        self.__dict__.update(state)
+        self._connect([tensors[i] for i in inputs], [tensors[i] for i in outputs])
 
     # ---- weights
 
@@ -332,6 +353,12 @@ class Sequential(Model):
                 raise ArgumentError(f"`layers` must be layers. Received: {type(layer).__name__}.")
             x = layer(x)
         super().__init__(layers[0], x)
+
+
+_CONNECTED = {  # what `Model._connect` makes
+    *("inputs", "outputs", "layers", "_guard", "_training", "_kernels"),
+    *("_trainer", "_engines", "_chosen"),
+}
 
 
 def _tensors(value: Tensor | Sequence[Tensor], name: str) -> list[Tensor]:

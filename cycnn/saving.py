@@ -69,12 +69,12 @@ def save(model: Model, path: str | os.PathLike) -> None:
                 f"`{layer.name}` is a {type(layer).__name__}, which is not a layer of cycnn and "
                 "cannot be saved."
             )
-    tensors = {
-        f"{layer.name}/{p.name}": p.value for layer in model.layers for p in layer.parameters
-    }
     from safetensors.numpy import save as to_bytes
 
     with model._guard:
+        tensors = {
+            f"{layer.name}/{p.name}": p.value for layer in model.layers for p in layer.parameters
+        }
         data = to_bytes(tensors, {KEY: json.dumps(architecture(model))})
     write_whole(path, data)
 

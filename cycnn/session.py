@@ -6,13 +6,13 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from . import threads as thread_budget
 from .arrays import as_inputs
-from .errors import ArgumentError
+from .errors import ArgumentError, DTypeError
 from .graph.build import build
 from .graph.ir import Value
 from .graph.passes import rewrite
@@ -240,8 +240,9 @@ class Session:
     def run(self, *x: object) -> np.ndarray | list[np.ndarray]:
         """One forward pass: a new float32 array, or a list of them where there are several outputs.
 
-        Takes one array for each input, of shape (batch, ...). Float32 in C order is read in place,
-        anything else numeric is converted once. Raises `ShapeError`, `DTypeError` or `ArgumentError`.
+        Takes one array for each input, of shape (batch, ...), or a list of them. Float32 in C order is
+        read in place, anything else numeric is converted once. Raises `ShapeError`, `DTypeError` or
+        `ArgumentError`.
         """
         threads = thread_budget.resolve(self._threads)
         if len(x) == 1:
@@ -256,7 +257,7 @@ class Session:
             raise ArgumentError("`x`: run takes one array for each input. Received: nothing.")
         arrays = as_inputs(list(x) if len(x) > 1 else x[0], self._inference.specs)
         outputs = self._inference.run(arrays, threads)
-        if len(x) == 1 and len(arrays[0]):
+        if len(arrays) == 1 and len(arrays[0]):
             self._remember(arrays[0].shape)
         return outputs[0] if self._single else outputs
 
@@ -289,6 +290,11 @@ class Session:
             self._inference.use({**self._inference.chosen, **found.chosen})
             self._recent = {}
         return found
+
+    def __reduce__(self) -> NoReturn:
+        raise DTypeError(
+            "A Session cannot be copied or pickled; make one in every process, from a saved model's path."
+        )
 
     def plan(self, *shapes: tuple[int, ...]) -> Plan:
         """The plan for inputs of these shapes, batch included."""

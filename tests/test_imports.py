@@ -27,7 +27,7 @@ ALLOWED = {
     "plan": {"errors", "graph", "kernels", "ops.base", "threads"},
     "arrays": {"errors", "ops.base"},
     "initializers": {"errors"},
-    "layers": {"errors", "geometry", "graph", "initializers", "ops"},
+    "layers": {"errors", "geometry", "graph", "initializers", "locks", "ops"},
     "data": {"errors", "geometry"},
     "training": {
         "arrays",

@@ -7,7 +7,7 @@ import pytest
 
 import cycnn
 from cycnn import layers
-from cycnn.errors import CycnnError
+from cycnn.errors import ArgumentError, CycnnError
 from cycnn.layers.activation import ACTIVATIONS
 
 IMAGE = layers.Input((9, 8, 4))
@@ -123,3 +123,10 @@ def test_what_a_gate_sees(capsys):
     assert "3 x 3" in fields["seen"]
     assert " all " in fields["pool"]
     assert " all " in fields["gate"]
+
+
+def test_layers_without_weights_have_none_before_they_are_connected():
+    assert layers.MaxPooling2D(2).count_params() == 0
+    assert layers.Flatten().count_params() == 0
+    with pytest.raises(ArgumentError, match="no weights before"):
+        layers.Dense(3).count_params()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import signal
 import threading
 import warnings
@@ -13,6 +15,7 @@ import pytest
 
 import cycnn
 import networks
+from cycnn import layers
 from cycnn.errors import ArgumentError, CycnnError, ShapeError
 
 
@@ -90,6 +93,23 @@ def test_non_finite_inputs_are_seen_in_the_answer():
 def test_mistakes_are_explained(make, error, text):
     with pytest.raises(error, match=text):
         make()
+
+
+def test_two_inputs_come_one_by_one_or_as_a_list():
+    a, b = layers.Input((3,)), layers.Input((3,))
+    model = cycnn.Model([a, b], layers.Add()([a, b]))
+    session = cycnn.Session(model)
+    x, y = np.ones((2, 3), np.float32), np.full((2, 3), 2.0)
+    for _ in range(2):
+        np.testing.assert_array_equal(session.run(x, y), x + y)
+        np.testing.assert_array_equal(session.run([x, y]), x + y)
+
+
+def test_a_session_is_neither_copied_nor_pickled():
+    session = cycnn.Session(networks.small())
+    for way in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="Session cannot be copied or pickled"):
+            way(session)
 
 
 def test_a_child_forked_while_a_lock_is_held_predicts():

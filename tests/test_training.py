@@ -43,12 +43,14 @@ def test_gradients_equal_central_differences():
         gradient = step.gradient(parameter)
         for index in rng.integers(0, parameter.size, 4):
             place = np.unravel_index(index, parameter.shape)
-            value, h = parameter.value[place], np.float32(2**-12)
+            whole, h = parameter.value.copy(), np.float32(2**-12)
             ends = []
             for sign in (1, -1):
-                parameter.value[place] = value + sign * h
+                moved = whole.copy()
+                moved[place] += sign * h
+                parameter.assign(moved)
                 ends.append(loss_of(model, x, labels))
-            parameter.value[place] = value
+            parameter.assign(whole)
             assert gradient[place] == pytest.approx((ends[0] - ends[1]) / (2 * h), abs=2e-3)
 
 
@@ -371,6 +373,41 @@ def test_models_that_share_layers_train_the_same_weights():
     hidden = cycnn.Model(x, shared(x)).predict(data)
     expected = np.maximum(data @ shared.kernel.value + shared.bias.value, 0)
     np.testing.assert_allclose(hidden, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_waits_for_the_step_of_another_that_shares_layers(monkeypatch):
+    """What it then sees are the weights of a finished step."""
+    x, y = networks.stripes(16)
+    model = compiled()
+    first = cycnn.Model(model.inputs, model.layers[0](model.inputs[0]))
+    both = cycnn.Model(model.inputs, layers.Dense(4, seed=9)(layers.Flatten()(first.outputs[0])))
+    both.compile(SGD(0.1))
+    begun, go_on, asked = threading.Event(), threading.Event(), []
+    apply = model.trainer.step.apply
+
+    def slow(**options):
+        begun.set()
+        go_on.wait()
+        apply(**options)
+
+    monkeypatch.setattr(model.trainer.step, "apply", slow)
+    before = first.predict(x)
+    training = threading.Thread(target=model.train_on_batch, args=(x, y))
+    training.start()
+    begun.wait()
+    others = [
+        threading.Thread(target=lambda: asked.append(first.predict(x))),
+        threading.Thread(target=both.train_on_batch, args=(x, y)),
+    ]
+    for thread in others:
+        thread.start()
+        thread.join(0.1)
+        assert thread.is_alive()
+    go_on.set()
+    for thread in (training, *others):
+        thread.join()
+    assert not np.array_equal(asked[0], before)
+    assert both.trainer.step.steps == 1
 
 
 def test_an_interrupt_after_the_update_is_not_missed_by_predict():

@@ -12,6 +12,7 @@ from .. import initializers
 from ..errors import ArgumentError, ShapeError
 from ..geometry import Window
 from ..graph.ir import Graph, Value
+from ..locks import Guards
 from ..ops.base import Spec
 
 __all__ = ["Block", "Layer", "Parameter", "Tensor"]
@@ -45,6 +46,7 @@ class Parameter:
         self._initialise = initializers.get(initializer)
         self._seed = seed
         self._value: np.ndarray | None = None
+        self._shown: np.ndarray | None = None
         self.block: Block | None = None
 
     @property
@@ -53,10 +55,10 @@ class Parameter:
 
     @property
     def value(self) -> np.ndarray:
-        """The live array; training writes it in place."""
+        """The live array, which training writes in place; read-only, since `assign` is how to set it."""
         if self._value is None:
             self.assign(self._initialise(self.shape, np.random.default_rng(self._seed)))
-        return self._value
+        return self._shown
 
     def assign(self, array: np.ndarray) -> None:
         """Copy ``array`` in. Raises `ShapeError` where the shape differs."""
@@ -66,8 +68,8 @@ class Parameter:
                 f"`{self.name}` has shape {self.shape}. Received an array of shape {array.shape}."
             )
         if self._value is None:
-            self.block = Block(np.array(array, np.float32, order="C"))
-            self._value = self.block.array
+            block = Block(np.array(array, np.float32, order="C"))
+            self._live_in(block, block.array)
         else:
             self._value[...] = array
         self.block.version += 1
@@ -76,8 +78,21 @@ class Parameter:
         """Live in ``block`` from now on, at ``offset`` floats, with the same value."""
         view = block.array[offset : offset + self.size].reshape(self.shape)
         view[...] = self.value
-        self._value, self.block = view, block
+        self._live_in(block, view)
         block.version += 1
+
+    def _live_in(self, block: Block, value: np.ndarray) -> None:
+        self._value, self.block = value, block
+        self._shown = value.view()
+        self._shown.flags.writeable = False
+
+    def __getstate__(self) -> dict[str, object]:
+        """For copies and pickles, which get memory of their own."""
+        return {**self.__dict__, "_value": self.value.copy(), "_shown": None, "block": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._live_in(Block(self._value), self._value)
 
 
 @dataclass(eq=False)
@@ -118,6 +133,7 @@ class Layer:
         self.seed = seed
         self.parameters: list[Parameter] = []
         self.built = False
+        self.guards: Guards | None = None  # from the first model on that the layer is part of
 
     @property
     def window(self) -> Window | None:
@@ -150,7 +166,7 @@ class Layer:
 
         Raises `ArgumentError` before the layer is connected.
         """
-        if not self.built:
+        if not self.built and type(self).build is not Layer.build:
             raise ArgumentError(f"{type(self).__name__} has no weights before it is connected.")
         return sum(p.size for p in self.parameters)
 
