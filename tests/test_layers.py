@@ -130,3 +130,24 @@ def test_layers_without_weights_have_none_before_they_are_connected():
     assert layers.Flatten().count_params() == 0
     with pytest.raises(ArgumentError, match="no weights before"):
         layers.Dense(3).count_params()
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (layers.ReLU6, "relu6"),
+        (layers.Sigmoid, "sigmoid"),
+        (layers.SiLU, "silu"),
+        (layers.HardSwish, "hard_swish"),
+    ],
+)
+def test_activations_that_are_layers_by_name(layer, name, tmp_path):
+    x = layers.Input((5, 5, 3))
+    model = cycnn.Model(x, layer()(x))
+    images = 4 * some(2, 5, 5, 3)
+    expected = cycnn.Model(x, layers.Activation(name)(x)).predict(images)
+    np.testing.assert_array_equal(model.predict(images), expected)
+    model.save(tmp_path / "m")
+    again = cycnn.load(tmp_path / "m")
+    assert type(again.layers[0]) is layer
+    np.testing.assert_array_equal(again.predict(images), expected)

@@ -1,6 +1,6 @@
 """Layers: what a network is made of. Keras 3's vocabulary, images as ``(N, H, W, C)``."""
 
-from .activation import Activation, ReLU
+from .activation import Activation, HardSwish, ReLU, ReLU6, Sigmoid, SiLU
 from .base import Layer, Tensor
 from .conv import Conv2D, DepthwiseConv2D
 from .dense import Dense
@@ -25,12 +25,16 @@ __all__ = [
     "Flatten",
     "GlobalAveragePooling2D",
     "GlobalMaxPooling2D",
+    "HardSwish",
     "Input",
     "Layer",
     "MaxPooling2D",
     "Multiply",
     "ReLU",
+    "ReLU6",
     "Reshape",
+    "SiLU",
+    "Sigmoid",
     "Tensor",
     "ZeroPadding2D",
 ]

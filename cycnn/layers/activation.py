@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from ..errors import ArgumentError
 from ..graph.ir import Graph, Value
 from ..ops import activation as ops
@@ -9,7 +11,17 @@ from ..ops.base import Op
 from ..ops.loss import Softmax
 from .base import Layer
 
-__all__ = ["ACTIVATIONS", "Activation", "ReLU", "activate", "check_activation"]
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "HardSwish",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "activate",
+    "check_activation",
+]
 
 ACTIVATIONS: dict[str, Op] = {name: ops.Activation(name) for name in ops.FUNCTIONS} | {
     "softmax": Softmax()
@@ -63,3 +75,39 @@ class ReLU(Layer):
 
     def call(self, graph: Graph, x: Value, *, training: bool) -> Value:
         return activate(graph, "relu" if self.max_value is None else "relu6", x)
+
+
+class _Named(Layer):
+    """An activation that is a layer by name: what they have in common."""
+
+    activation: ClassVar[str]
+
+    def __init__(self, *, name: str | None = None):
+        super().__init__(name=name)
+
+    def call(self, graph: Graph, x: Value, *, training: bool) -> Value:
+        return activate(graph, self.activation, x)
+
+
+class ReLU6(_Named):
+    """``y = min(max(x, 0), 6)``; NaN stays NaN."""
+
+    activation = "relu6"
+
+
+class Sigmoid(_Named):
+    """``y = 1 / (1 + exp(-x))``."""
+
+    activation = "sigmoid"
+
+
+class SiLU(_Named):
+    """``y = x / (1 + exp(-x))``, also called swish."""
+
+    activation = "silu"
+
+
+class HardSwish(_Named):
+    """``y = x * min(max(x + 3, 0), 6) / 6``. Howard et al., "Searching for MobileNetV3", 2019."""
+
+    activation = "hard_swish"
