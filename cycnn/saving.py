@@ -7,9 +7,11 @@ The tensors are named ``layer/weight``; the file's metadata holds the architectu
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,15 +56,35 @@ def architecture(model: Model) -> dict[str, object]:
         ],
         "inputs": [number[t] for t in model.inputs],
         "outputs": [number[t] for t in model.outputs],
-        "class_names": None if model.class_names is None else list(map(str, model.class_names)),
-        "input_scaling": None
-        if model.input_scaling is None
-        else [float(v) for v in model.input_scaling],
+        "class_names": _class_names(model.class_names),
+        "input_scaling": _input_scaling(model.input_scaling),
     }
 
 
+def _class_names(value: object) -> list[str] | None:
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ArgumentError(f"`class_names` must be a list of names. Received: {value!r}.")
+    return [str(name) for name in value]
+
+
+def _input_scaling(value: object) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    try:
+        scale, offset = map(float, value)
+    except (TypeError, ValueError):
+        scale = offset = math.nan
+    if not (math.isfinite(scale) and math.isfinite(offset)):
+        raise ArgumentError(
+            f"`input_scaling` must be two numbers, (scale, offset). Received: {value!r}."
+        )
+    return scale, offset
+
+
 def save(model: Model, path: str | os.PathLike) -> None:
-    """Write ``model`` to ``path``; see `Model.save`. Raises `OSError`."""
+    """Write ``model`` to ``path``; see `Model.save`. Raises `OSError` or `ArgumentError`."""
     for layer in model.layers:
         if LAYERS.get(type(layer).__name__) is not type(layer):
             raise ArgumentError(
@@ -160,9 +182,8 @@ def from_architecture(described: dict[str, object]) -> Model:
     model = Model(inputs, outputs)
     if described["kind"] == Sequential.__name__:
         model.__class__ = Sequential
-    model.class_names = described["class_names"]
-    scaling = described["input_scaling"]
-    model.input_scaling = None if scaling is None else (float(scaling[0]), float(scaling[1]))
+    model.class_names = _class_names(described["class_names"])
+    model.input_scaling = _input_scaling(described["input_scaling"])
     return model
 
 

@@ -267,6 +267,16 @@ def test_predict_applies_the_scaling_and_names_of_the_file(tmp_path, saved, caps
     assert rows[1]["classes"][0]["probability"] == pytest.approx(expected[1], rel=1e-4)
 
 
+def test_predict_numbers_the_classes_that_have_no_name(tmp_path, saved, capsys):
+    model = cycnn.load(saved)
+    model.class_names = ["dark"]
+    model.save(saved)
+    picture(tmp_path / "a.png", 250)
+    assert main(["predict", str(saved), str(tmp_path / "a.png"), "--json"]) == 0
+    best = json.loads(capsys.readouterr().out)[0]["classes"]
+    assert {c["index"]: c["name"] for c in best} == {0: "dark", 1: "1", 2: "2"}
+
+
 def test_predict_top_and_invert(tmp_path, saved, capsys):
     white = picture(tmp_path / "white.png", 255)
     assert main(["predict", str(saved), white, "--top", "1", "--threads", "1"]) == 0

@@ -115,6 +115,25 @@ def test_a_layer_of_the_users_own_is_not_saved(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("class_names", "abcd", "`class_names` must be a list of names. Received: 'abcd'"),
+        ("class_names", 4, "`class_names`.*4"),
+        ("input_scaling", (1,), r"`input_scaling` must be two numbers.*\(1,\)"),
+        ("input_scaling", "ab", "`input_scaling`.*'ab'"),
+        ("input_scaling", (1, float("nan")), "`input_scaling`.*nan"),
+        ("input_scaling", 0.5, "`input_scaling`.*0.5"),
+    ],
+)
+def test_names_and_scaling_that_do_not_fit_are_not_saved(name, value, text, tmp_path):
+    model = networks.small()
+    setattr(model, name, value)
+    with pytest.raises(ArgumentError, match=text):
+        model.save(tmp_path / "m")
+    assert not os.listdir(tmp_path)
+
+
 def test_files_that_are_no_models(tmp_path):
     with pytest.raises(FileNotFoundError, match="No model file"):
         cycnn.load(tmp_path / "absent")
@@ -154,6 +173,10 @@ def rewrite(path, change, tensors=lambda t: t):
         lambda d: d.update(outputs="x"),
         lambda d: d.pop("inputs"),
         lambda d: d.update(layers=5),
+        lambda d: d.update(class_names=5),
+        lambda d: d.update(class_names="abcd"),
+        lambda d: d.update(input_scaling=[1]),
+        lambda d: d.update(input_scaling=[float("inf"), 0]),
         lambda d: [d],
     ],
 )

@@ -74,7 +74,8 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def _best(model: Model, chances: np.ndarray, top: int) -> list[dict[str, object]]:
-    names = model.class_names or [str(i) for i in range(len(chances))]
+    names = model.class_names or []
+    names = [*names, *map(str, range(len(names), len(chances)))]
     order = np.argsort(-chances, kind="stable")[:top]
     return [
         {"name": str(names[i]), "index": int(i), "probability": float(chances[i])} for i in order
