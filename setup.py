@@ -38,10 +38,15 @@ OPTIMISE = [
 ]
 COMPILE = ["-g0", *OPTIMISE]
 LINK = ["-Wl,-s"]
+PLAIN = [
+    "-O1",
+    "-g",
+    "-fexpensive-optimizations",
+]  # the last fuses multiply-adds: results need them
 if DEBUG:
-    COMPILE, LINK = ["-O1", "-g"], []
+    COMPILE, LINK = PLAIN, []
 if SANITIZE:
-    COMPILE = ["-O1", "-g", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
+    COMPILE = [*PLAIN, f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
     LINK = [f"-fsanitize={SANITIZE}"]
 
 VARIANT = "-".join(["debug"] * DEBUG + [s for s in SANITIZE.split(",") if s]) or "release"

@@ -2,7 +2,8 @@
 
 For every shape of benchmarks/shapes.py, forward and for the data, batch 1 and 16: each candidate of
 `ops.conv_candidates` that suits is planned on its own and timed in turns with the others, weights packed
-beforehand. The pick is marked; the run fails where it is more than 5 % behind the fastest.
+beforehand. For the weights, as throughput needs them, the families of `ops.weight_gradient_candidates`. The
+pick is marked; the run fails where it is more than 5 % behind the fastest.
 
     python tools/hwbench.py [--threads N] [--purpose latency|throughput] [--only TEXT]
 """
@@ -16,19 +17,22 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import timing
-from shapes import CONVOLUTIONS
+from shapes import CONVOLUTIONS, DEPTHWISE, DILATED, GROUPED
 
 import cycnn
+from cycnn.errors import ArgumentError
 from cycnn.geometry import Window
 from cycnn.graph.ir import Graph
 from cycnn.kernels import dispatch
-from cycnn.ops.conv import Conv2D, Conv2DBackwardData
+from cycnn.ops.conv import ALGORITHMS, Conv2D, Conv2DBackwardData
+from cycnn.ops.weight_gradient import Conv2DBackwardWeight
 from cycnn.plan.choices import Chooser
 from cycnn.plan.plan import Plan
 from cycnn.plan.weights import Weights
 
 BEHIND = 1.05
 BATCHES = {"latency": 1, "throughput": 16}
+SHAPES = [*CONVOLUTIONS, *DEPTHWISE, *GROUPED, *(s for s in DILATED if s.dilation > 1)]
 
 
 class Array:
@@ -41,16 +45,30 @@ class Array:
         self.value = np.random.default_rng(0).standard_normal(shape).astype(np.float32) * 0.05
 
 
-def ops(shape, batch):
-    """The two ops of a layer, with the shape of what they are applied to."""
-    window = Window.make(shape.kernel, shape.stride, shape.padding)
-    yield "forward", Conv2D(window), shape.x(batch)
+def programs(shape, purpose):
+    """(direction, programs by name, shapes of their inputs) for a layer, the planner's pick first."""
+    batch = BATCHES[purpose]
+    window = Window.make(shape.kernel, shape.stride, shape.padding, shape.dilation)
+    x, y, w = shape.x(batch), shape.y(batch), Array(shape.w)
+    yield "forward", candidates(Conv2D(window, shape.groups), x, w, purpose), [x]
     if shape.channels > 3:
-        yield "data", Conv2DBackwardData(window, 1, shape.x(batch)), shape.y(batch)
+        op = Conv2DBackwardData(window, shape.groups, x)
+        yield "data", candidates(op, y, w, purpose), [y]
+    if purpose == "throughput":
+        yield "weights", families(window, shape, x, y), [x, y]
+
+
+def named(plans):
+    """Their programs, by what was asked for and the kernels that came of it."""
+    weights = Weights(frozen=True)
+    return {
+        f"{name}: {'+'.join(dict.fromkeys(s.kernel.name for s in plan.steps))}": plan.bind(weights)
+        for name, plan in plans.items()
+    }
 
 
 def candidates(op, x_shape, weight, purpose):
-    """The program of every candidate that suits, the planner's pick first."""
+    """The program of every candidate that suits."""
     graph = Graph()
     graph.outputs = [graph.add(op, graph.input(x_shape), graph.parameter(weight))]
 
@@ -59,25 +77,42 @@ def candidates(op, x_shape, weight, purpose):
 
     asked = [c for c in planned({}).choices if c.name == "algorithm"]
     plans = {option: planned({c.id: option}) for c in asked for option in c.options}
-    weights = Weights(frozen=True)
-    return {
-        f"{name}: {'+'.join(dict.fromkeys(s.kernel.name for s in plan.steps))}": plan.bind(weights)
-        for name, plan in (plans or {"only": planned({})}).items()
-    }
+    return named(plans or {"only": planned({})})
 
 
-def compare(shape, direction, op, x_shape, purpose, threads):
+def families(window, shape, x, y):
+    """The program of every family of weight gradients that suits."""
+    plans = {}
+    for algorithm in sorted(ALGORITHMS, key=lambda name: name != "auto"):
+        op = Conv2DBackwardWeight(window, shape.groups, shape.w, algorithm=algorithm)
+        graph = Graph()
+        try:
+            graph.outputs = [graph.add(op, graph.input(x), graph.input(y))]
+        except ArgumentError:  # not for such a window
+            continue
+        plan = Plan(graph, dispatch.load(), purpose="throughput")
+        if not plans or work(plan) != work(plans["auto"]):
+            plans[algorithm] = plan
+    return named(plans)
+
+
+def work(plan):
+    """What its kernels do."""
+    return [(s.kernel.name, s.kernel.items, s.kernel.attributes) for s in plan.steps]
+
+
+def compare(shape, direction, found, input_shapes, threads):
     """Print a line a candidate; return whether the pick is good."""
-    x = np.random.default_rng(1).standard_normal(x_shape).astype(np.float32)
-    programs = candidates(op, x_shape, Array(shape.w), purpose)
-    picked = next(iter(programs))
+    rng = np.random.default_rng(1)
+    inputs = [rng.standard_normal(s).astype(np.float32) for s in input_shapes]
+    picked = next(iter(found))
     calls = {}
-    for name, bound in programs.items():
+    for name, bound in found.items():
         outputs = bound.empty_outputs()
-        calls[name] = lambda b=bound, y=outputs: b.run([x], y, threads)
+        calls[name] = lambda b=bound, y=outputs: b.run(inputs, y, threads)
     times = timing.interleave(calls, rounds=9)
     fastest = min(t.best for t in times.values())
-    print(f"{direction:8} {shape!s:22} batch {x_shape[0]}")
+    print(f"{direction:8} {shape!s:22} batch {input_shapes[0][0]}")
     for name, t in sorted(times.items(), key=lambda item: item[1].best):
         mark = "<- picked" if name == picked else ""
         print(f"    {t.best * 1e3:9.3f} ms  {t.best / fastest:5.2f}  {name} {mark}")
@@ -93,9 +128,9 @@ def main():
     cycnn.set_num_threads(args.threads)
     bad = []
     for purpose in args.purpose:
-        for shape in (s for s in CONVOLUTIONS if args.only in str(s)):
-            for direction, op, x_shape in ops(shape, BATCHES[purpose]):
-                if not compare(shape, direction, op, x_shape, purpose, args.threads):
+        for shape in (s for s in SHAPES if args.only in str(s)):
+            for direction, found, input_shapes in programs(shape, purpose):
+                if not compare(shape, direction, found, input_shapes, args.threads):
                     bad.append(f"{direction} {shape} for {purpose}")
     for line in bad:
         print(f"the pick is more than {BEHIND - 1:.0%} behind: {line}")
