@@ -19,6 +19,7 @@ from convolutions import (
     POINTWISE,
     SPLIT_DEPTHWISE,
     WINOGRAD,
+    WINOGRAD_STRIDED,
     window,
 )
 from cycnn.geometry import Window
@@ -293,4 +294,7 @@ CASES = [
         for s in (*SIZES, 40000)
         for m, n, d in [(0.0, False, 0.0), (0.9, False, 0.0), (0.9, True, 0.01), (0.0, False, 0.1)]
     ),
+    *(c.forward(*EPILOGUES[i // 2 % 4]) for i, c in enumerate(WINOGRAD_STRIDED)),
+    *(c.forward(*EPILOGUES[i % 4], residual=True) for i, c in enumerate(WINOGRAD_STRIDED[::5])),
+    *(c.forward(i % 2 == 0, f) for i, c in enumerate(WINOGRAD_STRIDED[1:60:19]) for f in FUNCTIONS),
 ]

@@ -239,4 +239,25 @@ WINOGRAD = winograd(
     # chunks of a sum over tiles, each of several blocks
     C((3, 40, 41, 33), 40, window(3, 1, ((2, 1), (0, 3)))),
 )
+# forward only
+WINOGRAD_STRIDED = winograd(
+    # every channel tail, in and out
+    *(C((1, 7, 6, n), 5, window(3, 2)) for n in CHANNELS[::2]),
+    *(C((1, 6, 8, 3), n, window(3, 2)) for n in CHANNELS[::2]),
+    *(C((1, 5, 4, n), n, window(3, 2, "same")) for n in CHANNELS[1::2]),
+    # every part of a tile that the image ends in, and padding of each side
+    *(C((1, n, 22 - n, 4), 17, window(3, 2, "same")) for n in range(1, 22)),
+    *(C((2, n, 24 - n, 5), 8, window(3, 2)) for n in range(3, 22)),
+    C((1, 9, 10, 3), 4, window(3, 2, 1)),
+    C((1, 9, 10, 3), 4, window(3, 2, 2)),
+    C((2, 5, 6, 3), 4, window(3, 2, ((1, 0), (0, 2)))),
+    C((1, 3, 4, 17), 16, window(3, 2, ((5, 4), (3, 6)))),
+    C((3, 1, 1, 16), 64, window(3, 2, "same")),
+    # blocks that go from image to image, in one step and in two
+    C((0, 5, 6, 3), 8, window(3, 2, "same")),
+    C((3, 14, 15, 40), 66, window(3, 2, 1)),
+    C((5, 5, 5, 64), 64, window(3, 2, 1)),
+    C((5, 52, 53, 4), 6, window(3, 2, 1)),
+    C((1, 14, 14, 520), 72, window(3, 2, 1)),
+)
 DEPTHWISE = [c for c in CONVOLUTIONS if c.groups == c.x[3]]

@@ -15,6 +15,7 @@ from cycnn.ops.dense import Dense, DenseBackwardData
 
 tiers = pytest.mark.parametrize("tier", runner.TIERS)
 WINDOW = Window.make((3, 3), 1, 1)
+STRIDED = Window.make((3, 3), 2, 1)
 LARGE = [
     case(Dense("relu"), (3, 1100), (1100, 1003), (1003,)),
     case(DenseBackwardData(), (2, 1003), (1100, 1003)),
@@ -27,6 +28,7 @@ LARGE = [
         None,
         (1, 9, 7, 520),
     ),
+    case(Conv2D(STRIDED, algorithm="winograd4"), (1, 17, 14, 60), (3, 3, 60, 520), None),
 ]
 
 

@@ -203,12 +203,13 @@ WRONG_ARGUMENTS = [
         (
             Conv2D(w, groups, None, algorithm),
             [I, W],
-            rf"`algorithm`='{algorithm}' takes a window of \(3, 3\) .*{received}",
+            rf"`algorithm`='{algorithm}' takes a window of \(3, 3\) .* \(2, 2\)\. .*{received}",
         )
         for algorithm in ("winograd2", "winograd4")
         for w, groups, received in [
             (window(5), 1, r"window of \(5, 5\)"),
             (window(3, (1, 2)), 1, r"strides=\(1, 2\)"),
+            (window(3, 3), 1, r"strides=\(3, 3\)"),
             (window(3, 1, 0, 2), 1, r"dilation=\(2, 2\)"),
             (three, 2, "groups=2"),
         ]
@@ -216,7 +217,12 @@ WRONG_ARGUMENTS = [
     (
         Conv2DBackwardData(window(3, 2), 1, (2, 5, 5, 3), "winograd4"),
         [(2, 2, 2, 4), W],
-        r"`Conv2DBackwardData` with a window of \(3, 3\), strides=\(2, 2\)",
+        r"strides of \(1, 1\)\. .*`Conv2DBackwardData` with a window of \(3, 3\), strides=\(2, 2\)",
+    ),
+    (
+        Conv2DBackwardWeight(window(3, 2), 1, (3, 3, 3, 4), algorithm="winograd2"),
+        [I, (2, 2, 2, 4)],
+        r"strides of \(1, 1\)\. .*`Conv2DBackwardWeight` with a window .* strides=\(2, 2\)",
     ),
     (Activation("tanh"), [(2, 3)], "`activation` must be .* 'hard_swish'. .*activation='tanh'"),
     (ActivationBackward("tanh"), [(2, 3)] * 2, "`activation` must be .*activation='tanh'"),

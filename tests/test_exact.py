@@ -15,6 +15,7 @@ def network(algorithm: str = "auto") -> cycnn.Sequential:
         [
             layers.Input((28, 28, 64)),
             layers.Conv2D(64, 3, padding="same", algorithm=algorithm, seed=0),
+            layers.Conv2D(96, 3, strides=2, padding=1, algorithm=algorithm, seed=1),
             layers.GlobalAveragePooling2D(),
         ]
     )

@@ -44,7 +44,7 @@ def varied() -> cycnn.Model:
     y = layers.ReLU()(layers.Add()([y, z]))
     y = layers.Conv2D(280, 3, strides=3, groups=2, seed=5)(y)
     y = layers.Conv2D(40, 3, padding="same", algorithm="winograd2", seed=6)(y)
-    y = layers.Conv2D(70, 3, strides=2, seed=7)(y)
+    y = layers.Conv2D(70, 3, strides=2, algorithm="direct", seed=7)(y)
     return cycnn.Model(x, layers.Dense(5, seed=8)(layers.GlobalAveragePooling2D()(y)))
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import cycnn
 import oracle
 import runner
-from convolutions import WINOGRAD, window
+from convolutions import WINOGRAD, WINOGRAD_STRIDED, window
+from cycnn import layers
 from cycnn.geometry import Window
 from cycnn.graph.ir import Graph
 from cycnn.ops import conv_winograd
@@ -19,6 +21,7 @@ from cycnn.plan.plan import Plan
 from cycnn.plan.weights import Weights
 
 SAME = window(3, padding="same")
+STRIDED = window(3, 2, 1)
 
 
 def layer(channels, filters, size, images=1, *, w: Window = SAME, algorithm="auto", backward=False):
@@ -64,10 +67,45 @@ def test_elsewhere_convolution_is_direct(purpose):
         chosen(3, 64, 112, purpose=purpose) == ""
     )  # the transforms would cost more than they spare
     assert chosen(8, 8, 8, purpose=purpose) == ""  # nothing to gain
-    assert chosen(64, 64, 56, w=window(3, 2, "same"), purpose=purpose) == ""
+    assert chosen(64, 64, 56, w=STRIDED, backward=True, purpose=purpose) == ""
+    assert chosen(64, 64, 56, w=window(3, (1, 2), "same"), purpose=purpose) == ""
+    assert chosen(64, 64, 56, w=window(3, 3, "same"), purpose=purpose) == ""
     assert chosen(64, 64, 56, w=window(3, 1, "same", 2), purpose=purpose) == ""
     assert chosen(64, 64, 56, w=window(5, 1, "same"), purpose=purpose) == ""
     assert chosen(64, 64, 56, algorithm="direct", purpose=purpose) == ""
+    assert chosen(64, 128, 56, w=STRIDED, algorithm="direct", purpose=purpose) == ""
+
+
+@pytest.mark.parametrize("images", [1, 16])
+@pytest.mark.parametrize("purpose", ["latency", "throughput"])
+def test_with_stride_2_many_channels_take_the_tiles_that_fit(images, purpose):
+    for shape in [(64, 128, 56), (128, 128, 56), (64, 64, 112)]:
+        assert chosen(*shape, images, w=STRIDED, purpose=purpose) == "4"
+    for shape in [(128, 256, 28), (256, 256, 28)]:  # 14 x 14 are 7 x 7 tiles of two
+        assert chosen(*shape, images, w=STRIDED, purpose=purpose) == "2"
+    assert chosen(16, 16, 16, images, w=STRIDED, purpose=purpose) == ""
+    assert chosen(3, 64, 224, images, w=STRIDED, purpose=purpose) == ""
+
+
+def test_with_stride_2_weights_that_outweigh_images_are_not_transformed():
+    assert chosen(512, 512, 14, w=STRIDED) == ""
+
+
+def test_gradients_of_stride_2_are_direct_whatever_was_asked():
+    """A layer that asks for Winograd's tiles can be trained."""
+    model = cycnn.Sequential(
+        [
+            layers.Input((9, 9, 3)),
+            layers.Conv2D(3, 2),
+            layers.Conv2D(4, 3, strides=2, algorithm="winograd4"),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+    )
+    model.compile(cycnn.optimizers.SGD(0.1))
+    names = [step.kernel.name for step in model.trainer.step.plan(((2, 9, 9, 3),))[0].steps]
+    forward = {"winograd4_pack_rows", "winograd4_transform", "winograd4_multiply"}
+    assert {name for name in names if "winograd" in name} == forward
 
 
 # ---- rounding ------------------------------------------------------------------------------------
@@ -84,13 +122,27 @@ def error(op, arrays) -> float:
 @pytest.mark.parametrize("positive", [False, True])
 @pytest.mark.parametrize("backward", [False, True])
 def test_rounding_errors_beside_those_of_direct_convolution(channels, size, positive, backward):
-    errors = {}
-    for algorithm in ("direct", "winograd2", "winograd4"):
-        op, arrays = layer(channels, channels, size, algorithm=algorithm, backward=backward)
-        arrays[0] = np.maximum(arrays[0], 0) if positive else arrays[0]
-        errors[algorithm] = error(op, arrays)
+    errors = rounding(channels, size, positive, backward=backward)
     assert errors["winograd2"] < errors["direct"]
     assert errors["winograd4"] < (2.5 if channels > 16 else 3) * errors["direct"]
+
+
+@pytest.mark.parametrize(("channels", "size"), [(16, 32), (32, 24), (64, 28), (130, 25), (256, 14)])
+@pytest.mark.parametrize("positive", [False, True])
+def test_with_stride_2_they_are_those_of_direct_convolution(channels, size, positive):
+    errors = rounding(channels, size, positive, w=STRIDED)
+    assert errors["winograd2"] < errors["direct"]
+    assert errors["winograd4"] < 1.4 * errors["direct"]
+
+
+def rounding(channels: int, size: int, positive: bool, **options) -> dict[str, float]:
+    """The error of each algorithm."""
+    errors = {}
+    for algorithm in ("direct", "winograd2", "winograd4"):
+        op, arrays = layer(channels, channels, size, algorithm=algorithm, **options)
+        arrays[0] = np.maximum(arrays[0], 0) if positive else arrays[0]
+        errors[algorithm] = error(op, arrays)
+    return errors
 
 
 # ---- values that are not finite ------------------------------------------------------------------
@@ -98,7 +150,7 @@ def test_rounding_errors_beside_those_of_direct_convolution(channels, size, posi
 
 def reading_tiles(op, arrays, place) -> np.ndarray:
     """Which outputs are in a tile that reads the pixel of ``arrays[0]`` at ``place``."""
-    m = int(op.algorithm[-1])
+    m, stride = int(op.algorithm[-1]), op.window.strides[0]
     forward = op.name == "Conv2D"
     size = arrays[0].shape[1:3] if forward else op.x_shape[1:3]
     image, *pixel = np.unravel_index(place, arrays[0].shape)[:3]
@@ -106,14 +158,19 @@ def reading_tiles(op, arrays, place) -> np.ndarray:
     mask = np.arange(y.shape[0])[:, None, None, None] == image
     for axis, (before, _) in enumerate(op.window.pads(size)):
         tile = np.arange(y.shape[1 + axis]) // m
-        offset = pixel[axis] - tile * m + (before if forward else 2 - before)
-        inside = (offset >= 0) & (offset < m + 2)
+        offset = pixel[axis] - tile * m * stride + (before if forward else 2 - before)
+        inside = (offset >= 0) & (offset < (m - 1) * stride + 3)
         mask = mask & np.expand_dims(inside, [a for a in range(4) if a != 1 + axis])
     return np.broadcast_to(mask, y.shape)
 
 
-@pytest.mark.parametrize("shapes", [c for c in WINOGRAD if c.x[0]], ids=str)
-@pytest.mark.parametrize("backward", [False, True])
+NOT_FINITE = [
+    *((c, backward) for c in WINOGRAD if c.x[0] for backward in (False, True)),
+    *((c, False) for c in WINOGRAD_STRIDED if c.x[0]),
+]
+
+
+@pytest.mark.parametrize(("shapes", "backward"), NOT_FINITE, ids=str)
 def test_what_is_not_finite_stays_in_its_tiles_and_never_vanishes(shapes, backward):
     case = shapes.backward_data() if backward else shapes.forward(True, None)
     arrays = case.arrays()
@@ -131,11 +188,12 @@ def test_what_is_not_finite_stays_in_its_tiles_and_never_vanishes(shapes, backwa
 # ---- the cuts ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize(("w", "backward"), [(SAME, False), (SAME, True), (STRIDED, False)])
 @pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
 @pytest.mark.parametrize("tier", runner.TIERS)
-def test_bits_do_not_depend_on_how_tiles_are_grouped(monkeypatch, algorithm, tier, backward):
-    op, arrays = layer(20, 35, 9, 3, algorithm=algorithm, backward=backward)
+def test_bits_do_not_depend_on_how_tiles_are_grouped(monkeypatch, algorithm, tier, w, backward):
+    size = 9 * w.strides[0]
+    op, arrays = layer(20, 35, size, 3, w=w, algorithm=algorithm, backward=backward)
     results, forms = [], set()
     for settings in (
         {"BLOCKS": 1},
@@ -168,19 +226,23 @@ def test_the_oracle_agrees_where_tiles_go_through_in_parts(monkeypatch):
 @pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
 @pytest.mark.parametrize("tier", runner.TIERS)
 def test_pixels_may_lie_apart(algorithm, tier):
-    """Inside a concatenation, which a convolution writes and another one reads."""
-    conv = Conv2D(SAME, algorithm=algorithm)
-    x, w1, _ = layer(5, 19, 9, 2)[1]
-    w2 = layer(19, 33, 9, 2)[1][1]
+    """Inside a concatenation, which two convolutions write and another one reads, with stride 2."""
+    conv, strided = (Conv2D(w, algorithm=algorithm) for w in (SAME, STRIDED))
+    x, w1, _ = layer(5, 19, 18, 2)[1]
+    w2, w3 = layer(19, 33, 9, 2)[1][1], layer(19, 20, 9, 2)[1][1]
     graph = Graph()
-    given = [graph.input(array.shape, "float32") for array in (x, w1, w2)]
-    first = graph.add(conv, given[0], given[1])
+    given = [graph.input(array.shape, "float32") for array in (x, w1, w2, w3)]
+    first = graph.add(strided, given[0], given[1])
     second = graph.add(conv, first, given[2])
-    graph.outputs = [graph.add(Activation("relu"), graph.add(Concatenate(), first, second))]
+    third = graph.add(strided, first, given[3])
+    both = graph.add(Activation("relu"), graph.add(Concatenate(), first, second))
+    graph.outputs = [both, graph.add(Activation("relu"), third)]
     assert {place.step for place in places(graph).values()} == {19 + 33}
     program = Plan(graph, runner.KERNELS[tier]).bind(Weights(frozen=True))
     outputs = program.empty_outputs()
-    program.run([x, w1, w2], outputs, 2)
-    (one,) = runner.run(conv, [x, w1, None], tier=tier)
+    program.run([x, w1, w2, w3], outputs, 2)
+    (one,) = runner.run(strided, [x, w1, None], tier=tier)
     (two,) = runner.run(conv, [one, w2, None], tier=tier)
+    (three,) = runner.run(strided, [one, w3, None], tier=tier)
     assert runner.same_bits(outputs[0], np.maximum(np.concatenate([one, two], axis=3), 0))
+    assert runner.same_bits(outputs[1], np.maximum(three, 0))

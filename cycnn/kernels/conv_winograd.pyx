@@ -1,21 +1,21 @@
-"""Winograd convolution F(m x m, 3 x 3), m = 2 or 4, of NHWC images with stride 1.
+"""Winograd convolution F(m x m, 3 x 3), m = 2 or 4, of NHWC images with stride S = 1 or 2.
 
     y[n, p, q, k] = activation(b[k] + residual[n, p, q, k] + sum over r, s < 3, over c of
-                               x[n, p + r + top, q + s + left, c] * w[r, s, c, k])
+                               x[n, p * S + r + top, q * S + s + left, c] * w[r, s, c, k])
 
-Output pixels are taken in tiles of m x m. A tile reads (m + 2)^2 pixels d, and with the matrices of
-winograd.pxd is
+Output pixels are taken in tiles of m x m. A tile reads side^2 pixels d, m + 2 or with stride 2 2m + 1
+along each axis, and with the matrices of winograd.pxd and winograd_strided.pxd is
 
     A^T [ sum over c of (G w G^T)[c, k] * (B^T d B)[c] ] A
 
-so the sums over channels are (m + 2)^2 matrix products, one for each *point*, of many tiles at once:
+so the sums over channels are side^2 matrix products, one for each *point*, of many tiles at once:
 
     v[point][tile][channel of x]  *  panel[point][channel of x][NR channels of y]  =  z[point][tile][NR]
 
-with panels from `pack_winograd`. Pixels outside an image are zero, and a value that is not finite
-reaches every output of the tiles that read it. x and y must not overlap; b and the residual may be
-absent, and y may be the residual, which is laid out like it. Pixels of x and y lie as far apart as the
-attributes say.
+with panels from `pack_winograd`; with stride 2 the points of odd pixels share them. Pixels outside an
+image are zero, and a value that is not finite reaches every output of the tiles that read it. x and y
+must not overlap; b and the residual may be absent, and y may be the residual, which is laid out like it.
+Pixels of x and y lie as far apart as the attributes say.
 
 Tiles are numbered through all images and cut into blocks that may cross from one image to the next: the
 sum of an output runs over the channels in order, whatever else is in its block. A block goes from
@@ -23,20 +23,17 @@ pixels to pixels in the scratch of its thread (`convolve`); where blocks are few
 a cache, v is a buffer between two steps (`transform`, `multiply`).
 """
 
-from libc.math cimport INFINITY
 from libc.string cimport memset
 
 from .activation cimport LINEAR, RELU, activate_all
-from .isa cimport VL, vadd, vf, vload, vload_part, vmax, vset1, vstore, vstore_part, vzero
+from .isa cimport VL
 from .step cimport Step, kernel
 from .tile cimport Tile, send_nothing, set_activation, stack, tiles_of_width
-from .winograd cimport LINE, apart, panel_point, transform_input, transform_output
+from .winograd cimport LINE, apart, panel_point, side
+from .winograd_tile cimport SIDE, Output, input_tile, output_tile
 
 cdef extern from *:
     void __builtin_prefetch(const void*, int, int) noexcept nogil
-
-cdef enum:
-    POINTS = 36         # of the larger m
 
 cdef struct Attributes:
     Py_ssize_t height, width, channels          # of x
@@ -52,7 +49,8 @@ cdef struct Attributes:
     Py_ssize_t v_row, v_point, v_block  # floats from one tile, point, block to the next
     Py_ssize_t u_point, u_panel
     Py_ssize_t z_point
-    int m
+    int m, stride
+    int side                    # pixels of x that a tile reads along an axis, and points
     int nv
     int activation
 
@@ -79,7 +77,8 @@ cdef struct Ahead:              # the rows of pixels of some tiles
     const float* image
     Py_ssize_t height, width
     Py_ssize_t step             # floats from a pixel to the next
-    Py_ssize_t top, left, size  # of the pixels of a tile
+    Py_ssize_t top, left, size  # of the pixels of a tile,
+    Py_ssize_t apart            # which lie so many pixels apart
     Py_ssize_t tile, last       # not begun
     Py_ssize_t lines            # of all, roughly
     const float* row            # begun: rows of one run of tiles,
@@ -92,9 +91,9 @@ cdef Ahead reads(const Attributes* a, const float* x, Py_ssize_t begin,
     cdef Ahead ahead
     memset(&ahead, 0, sizeof(ahead))
     ahead.image, ahead.height, ahead.width, ahead.step = x, a.height, a.width, a.x_step
-    ahead.top, ahead.left, ahead.size = a.top, a.left, a.m + 2
+    ahead.top, ahead.left, ahead.size, ahead.apart = a.top, a.left, a.side, a.m * a.stride
     ahead.tile, ahead.last = begin, min(end, a.first + a.tiles)
-    ahead.lines = (ahead.last - begin) * a.m * (a.m + 1) * a.x_step // LINE
+    ahead.lines = (ahead.last - begin) * ahead.apart * (ahead.apart + 1) * a.x_step // LINE
     return ahead
 
 
@@ -104,7 +103,7 @@ cdef Ahead writes(const Attributes* a, const float* y, Py_ssize_t begin,
     cdef Ahead ahead
     memset(&ahead, 0, sizeof(ahead))
     ahead.image, ahead.height, ahead.width, ahead.step = y, a.out_height, a.out_width, a.y_step
-    ahead.size = a.m
+    ahead.size = ahead.apart = a.m
     ahead.tile, ahead.last = begin, end
     ahead.lines = (end - begin) * a.m * a.m * a.y_step // LINE
     return ahead
@@ -114,10 +113,10 @@ cdef void begin_run(const Attributes* a, Ahead* ahead) noexcept nogil:
     """Go on to the next tiles that lie in one row."""
     cdef Place at = place_of(a, ahead.tile)
     cdef Py_ssize_t n = min(a.across - at.column, ahead.last - ahead.tile)
-    cdef Py_ssize_t first = max(at.column * a.m + ahead.left, <Py_ssize_t> 0)
-    cdef Py_ssize_t last = (at.column + n - 1) * a.m + ahead.left + ahead.size
-    cdef Py_ssize_t bottom = at.row * a.m + ahead.top + ahead.size
-    cdef Py_ssize_t top = max(bottom - (a.m if at.row else ahead.size), <Py_ssize_t> 0)
+    cdef Py_ssize_t first = max(at.column * ahead.apart + ahead.left, <Py_ssize_t> 0)
+    cdef Py_ssize_t last = (at.column + n - 1) * ahead.apart + ahead.left + ahead.size
+    cdef Py_ssize_t bottom = at.row * ahead.apart + ahead.top + ahead.size
+    cdef Py_ssize_t top = max(bottom - (ahead.apart if at.row else ahead.size), <Py_ssize_t> 0)
     first, last = min(first, ahead.width), min(last, ahead.width)
     ahead.rows = max(min(bottom, ahead.height) - top, <Py_ssize_t> 0) if last > first else 0
     ahead.row = ahead.image + (
@@ -148,77 +147,41 @@ cdef void fetch(const Attributes* a, Ahead* ahead, Py_ssize_t lines) noexcept no
 # ---- v = B^T d B ---------------------------------------------------------------------------------
 
 
-cdef inline void input_vector(const int m, const bint part, const float** pixels, Py_ssize_t c,
-                              Py_ssize_t n, float* v, Py_ssize_t v_point) noexcept nogil:
-    """One vector of channels, or ``n`` < VL of them. Rows of points are made two at a time: one
-    transform down the columns leaves no more than registers hold, and what a pair does not need
-    is not computed."""
-    cdef vf d[6]
-    cdef vf o[6]
-    cdef vf first[6]
-    cdef vf second[6]
-    cdef int pair, r, s, i, j
-    for pair in range(m // 2 + 1):
-        i = 2 * pair - 1 if pair else 0
-        j = 2 * pair if pair else m + 1
-        for s in range(m + 2):
-            for r in range(m + 2):
-                d[r] = (vload_part(pixels[r * (m + 2) + s] + c, n) if part
-                        else vload(pixels[r * (m + 2) + s] + c))
-            transform_input(m, d, 1, o, 1)
-            first[s] = o[i]
-            second[s] = o[j]
-        transform_input(m, first, 1, o, 1)
-        for s in range(m + 2):
-            vstore(v + (i * (m + 2) + s) * v_point + c, o[s])
-        transform_input(m, second, 1, o, 1)
-        for s in range(m + 2):
-            vstore(v + (j * (m + 2) + s) * v_point + c, o[s])
-
-
-cdef inline void input_tile(const int m, const float** pixels, Py_ssize_t channels, float* v,
-                            Py_ssize_t v_point) noexcept nogil:
-    cdef Py_ssize_t c = 0
-    while c + VL <= channels:
-        input_vector(m, False, pixels, c, VL, v, v_point)
-        c += VL
-    while c < channels:
-        input_vector(m, True, pixels, c, channels - c, v, v_point)
-        c += VL
-
-
-cdef void input_tile_of(int m, const float** pixels, Py_ssize_t channels, float* v,
-                        Py_ssize_t v_point) noexcept nogil:
-    if m == 4:
-        input_tile(4, pixels, channels, v, v_point)
+cdef void input_tile_of(const Attributes* a, const float** pixels, float* v) noexcept nogil:
+    if a.side == side(4, 1):
+        input_tile(4, 1, pixels, a.channels, v, a.v_point)
+    elif a.side == side(2, 1):
+        input_tile(2, 1, pixels, a.channels, v, a.v_point)
+    elif a.side == side(4, 2):
+        input_tile(4, 2, pixels, a.channels, v, a.v_point)
     else:
-        input_tile(2, pixels, channels, v, v_point)
+        input_tile(2, 2, pixels, a.channels, v, a.v_point)
 
 
 cdef void point_at(const Attributes* a, const float* x, const float* zero, Py_ssize_t tile,
                    const float** pixels) noexcept nogil:
     """Where the pixels of a tile lie, row by row."""
     cdef Place at = place_of(a, tile)
-    cdef Py_ssize_t h = at.row * a.m + a.top, w, r, s, size = a.m + 2
+    cdef Py_ssize_t h = at.row * a.m * a.stride + a.top, w, r, s
     cdef const float* row
-    for r in range(size):
+    for r in range(a.side):
         row = x + ((at.image * a.height + h + r) * a.width) * a.x_step
-        w = at.column * a.m + a.left
-        for s in range(size):
-            pixels[r * size + s] = zero
+        w = at.column * a.m * a.stride + a.left
+        for s in range(a.side):
+            pixels[r * a.side + s] = zero
             if 0 <= h + r < a.height and 0 <= w < a.width:
-                pixels[r * size + s] = row + w * a.x_step
+                pixels[r * a.side + s] = row + w * a.x_step
             w += 1
 
 
 cdef void transform_block(const Attributes* a, const float* x, const float* zero, Py_ssize_t begin,
                           Py_ssize_t end, float* v) noexcept nogil:
     """v of tiles ``begin`` to ``end``, which are in one block, from the row of the first on"""
-    cdef const float* pixels[POINTS]
+    cdef const float* pixels[SIDE * SIDE]
     cdef Py_ssize_t tile
     for tile in range(begin, end):
         point_at(a, x, zero, tile, pixels)
-        input_tile_of(a.m, pixels, a.channels, v, a.v_point)
+        input_tile_of(a, pixels, v)
         v += a.v_row
 
 
@@ -233,7 +196,7 @@ cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, 
                          float* z, Ahead* x_ahead, Ahead* y_ahead) noexcept nogil:
     """z[point][tile][NR] of one panel; a panel's share of what is ahead is fetched meanwhile"""
     cdef Tile t
-    cdef Py_ssize_t point, width = a.nv * VL
+    cdef Py_ssize_t point, row, column, last = a.m + 1, width = a.nv * VL
     cdef Py_ssize_t x_lines = x_ahead.lines // (a.points * a.panels) + 1
     cdef Py_ssize_t y_lines = y_ahead.lines // a.points + 1
     t.taps, t.tap, t.depth, t.row_step = 1, NULL, a.channels, a.v_row
@@ -244,80 +207,24 @@ cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, 
         fetch(a, x_ahead, x_lines)
         fetch(a, y_ahead, y_lines)
         t.a = v + point * a.v_point
-        t.panel = panel + point * a.u_point
+        row, column = point // a.side, point % a.side
+        t.panel = panel + (min(row, last) * (a.m + 2) + min(column, last)) * a.u_point
         t.y = z + point * a.z_point
         stack(multiply_tiles, tiles, a.nv, &t)
 
 
 # ---- y = A^T z A ---------------------------------------------------------------------------------
 
-cdef struct Output:             # of one tile and panel
-    const float* z
-    Py_ssize_t z_point
-    const float* bias           # NULL: none
-    const float* residual       # NULL: none; it lies as y
-    float* y
-    Py_ssize_t y_row, y_pixel
-    Py_ssize_t rows, columns    # pixels of the tile that are in the image
-    Py_ssize_t filters          # of the panel
-    int activation
-
-
-cdef inline void put(const bint part, const Output* t, Py_ssize_t at, Py_ssize_t n, vf bias, vf low,
-                     vf o) noexcept nogil:
-    """y[at] = max(low, o + bias + residual[at]), letting NaN pass; ``n`` lanes of it where ``part``"""
-    o = vadd(o, bias)
-    if t.residual != NULL:
-        o = vadd(o, vload_part(t.residual + at, n) if part else vload(t.residual + at))
-    if part:
-        vstore_part(t.y + at, vmax(low, o), n)
-    else:
-        vstore(t.y + at, vmax(low, o))
-
-
-cdef inline void output_vector(const int m, const bint part, const Output* t, Py_ssize_t k,
-                               Py_ssize_t n) noexcept nogil:
-    """One vector of filters, or ``n`` < VL of them; even rows of pixels, then odd ones"""
-    cdef vf z[6]
-    cdef vf down[2 * 6]
-    cdef vf o[4]
-    cdef vf low = vset1(0) if t.activation == RELU else vset1(-INFINITY)
-    cdef vf bias = vzero()
-    cdef int i, j, odd
-    if t.bias != NULL:
-        bias = vload_part(t.bias + k, n) if part else vload(t.bias + k)
-    for odd in range(2):
-        for j in range(m + 2):
-            for i in range(m + 2):
-                z[i] = vload(t.z + (i * (m + 2) + j) * t.z_point + k)
-            transform_output(m, z, 1, o, 1)
-            for i in range(m // 2):
-                down[i * 6 + j] = o[2 * i + odd]
-        for i in range(m // 2):
-            transform_output(m, down + i * 6, 1, o, 1)
-            if 2 * i + odd < t.rows:
-                for j in range(m):
-                    if j < t.columns:
-                        put(part, t, (2 * i + odd) * t.y_row + j * t.y_pixel + k, n, bias, low,
-                            o[j])
-
-
-cdef inline void output_tile(const int m, const Output* t) noexcept nogil:
-    cdef Py_ssize_t k = 0
-    while k + VL <= t.filters:
-        output_vector(m, False, t, k, VL)
-        k += VL
-    while k < t.filters:
-        output_vector(m, True, t, k, t.filters - k)
-        k += VL
-
-
-cdef void output_tile_of(int m, const Output* t) noexcept nogil:
+cdef void output_tile_of(const Attributes* a, const Output* t) noexcept nogil:
     cdef Py_ssize_t i, j
-    if m == 4:
-        output_tile(4, t)
+    if a.side == side(4, 1):
+        output_tile(4, 1, t)
+    elif a.side == side(2, 1):
+        output_tile(2, 1, t)
+    elif a.side == side(4, 2):
+        output_tile(4, 2, t)
     else:
-        output_tile(2, t)
+        output_tile(2, 2, t)
     if t.activation > RELU:
         for i in range(t.rows):
             for j in range(t.columns):
@@ -346,7 +253,7 @@ cdef void finish_block(const Attributes* a, Py_ssize_t begin, Py_ssize_t end, Py
         t.y = y + offset
         if residual != NULL:
             t.residual = residual + offset
-        output_tile_of(a.m, &t)
+        output_tile_of(a, &t)
         t.z += width
 
 
@@ -422,15 +329,16 @@ cdef void multiply_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ss
         finish_block(a, first, last, p, z, b, residual, y)
 
 
-cdef Attributes attributes(int m, x_shape, y_shape, steps, origin, tiles, Py_ssize_t block, int nv,
-                           int activation):
+cdef Attributes attributes(int m, int stride, x_shape, y_shape, steps, origin, tiles,
+                           Py_ssize_t block, int nv, int activation):
     cdef Attributes a
     memset(&a, 0, sizeof(a))
     a.height, a.width, a.channels = x_shape[1:]
     a.out_height, a.out_width, a.filters = y_shape[1:]
     a.x_step, a.y_step = steps[0] or a.channels, steps[1] or a.filters
     a.top, a.left = origin
-    a.m, a.nv, a.points, a.activation = m, nv, (m + 2) * (m + 2), activation
+    a.m, a.stride, a.side, a.nv, a.activation = m, stride, side(m, stride), nv, activation
+    a.points = a.side * a.side
     a.down, a.across = (a.out_height + m - 1) // m, (a.out_width + m - 1) // m
     a.first, a.tiles, a.block = tiles[0], tiles[1] - tiles[0], block
     a.panels = (a.filters + nv * VL - 1) // (nv * VL)
@@ -438,37 +346,40 @@ cdef Attributes attributes(int m, x_shape, y_shape, steps, origin, tiles, Py_ssi
     a.v_point = apart(a.block * a.v_row)
     a.v_block = a.points * a.v_point
     a.u_point = panel_point(a.channels, nv)
-    a.u_panel = a.points * a.u_point
+    a.u_panel = (m + 2) * (m + 2) * a.u_point
     a.z_point = apart(a.block * nv * VL)
     return a
 
 
-def convolve(m, x_shape, y_shape, steps, origin, *, tiles, block, nv, activation=0):
+def convolve(m, stride, x_shape, y_shape, steps, origin, *, tiles, block, nv, activation=0):
     """x (N, H, W, C), panels, b (K) or absent, residual (N, P, Q, K) or absent -> y (N, P, Q, K)
 
     ``steps`` are those from pixel to pixel of x and y, None: as many as there are channels; ``origin``
     is (top, left). The kernel does the ``tiles`` (first, last), ``block`` of them an item.
     """
-    cdef Attributes a = attributes(m, x_shape, y_shape, steps, origin, tiles, block, nv, activation)
+    cdef Attributes a = attributes(m, stride, x_shape, y_shape, steps, origin, tiles, block, nv,
+                                   activation)
     items = (a.tiles + a.block - 1) // a.block
     scratch = 4 * (a.v_block + a.points * a.z_point + a.channels)
     return kernel(f"winograd{m}", convolve_run, items, scratch, &a, sizeof(a))
 
 
-def transform(m, x_shape, y_shape, steps, origin, *, tiles, block, nv):
+def transform(m, stride, x_shape, y_shape, steps, origin, *, tiles, block, nv):
     """x -> v: the first half of `convolve`"""
-    cdef Attributes a = attributes(m, x_shape, y_shape, steps, origin, tiles, block, nv, 0)
+    cdef Attributes a = attributes(m, stride, x_shape, y_shape, steps, origin, tiles, block, nv, 0)
     return kernel(f"winograd{m}_transform", transform_run, a.tiles, 4 * a.channels, &a, sizeof(a))
 
 
-def multiply(m, x_shape, y_shape, steps, origin, *, tiles, block, nv, panels_first=False, activation=0):
+def multiply(m, stride, x_shape, y_shape, steps, origin, *, tiles, block, nv, panels_first=False,
+             activation=0):
     """v, panels, b or absent, residual or absent -> y: the second half"""
-    cdef Attributes a = attributes(m, x_shape, y_shape, steps, origin, tiles, block, nv, activation)
+    cdef Attributes a = attributes(m, stride, x_shape, y_shape, steps, origin, tiles, block, nv,
+                                   activation)
     a.panels_first = panels_first
     items = (a.tiles + a.block - 1) // a.block * a.panels
     return kernel(f"winograd{m}_multiply", multiply_run, items, 4 * a.points * a.z_point, &a, sizeof(a))
 
 
-def transformed_bytes(m, channels, tiles, block):
+def transformed_bytes(m, stride, channels, tiles, block):
     """The size of v for ``tiles`` tiles."""
-    return 4 * ((tiles + block - 1) // block) * (m + 2) ** 2 * apart(block * apart(channels))
+    return 4 * ((tiles + block - 1) // block) * side(m, stride) ** 2 * apart(block * apart(channels))

@@ -2,9 +2,10 @@
 
     panel[p][r, s][i][j] = (G w[i, p * NR + j] G^T)[r, s], zero beyond the last column
 
-with the G of winograd.pxd, i counting the channels of x and j those of y. ``w`` lies as
-(3, 3, depth, columns), or as (3, 3, columns, depth) for the gradient of the data: then the taps are
-taken in reverse order. Points lie `panel_point` apart. An item is a run of rows i of one panel.
+with the G of winograd.pxd, for stride 2 of winograd_strided.pxd, r and s < m + 2, i counting the
+channels of x and j those of y. ``w`` lies as (3, 3, depth, columns), or as (3, 3, columns, depth) for the
+gradient of the data: then the taps are taken in reverse order. Points lie `panel_point` apart. An item is
+a run of rows i of one panel.
 """
 
 from libc.string cimport memset
@@ -12,6 +13,7 @@ from libc.string cimport memset
 from .isa cimport VL, vf, vload, vload_part, vstore, vtranspose, vzero
 from .step cimport Run, Step, kernel
 from .winograd cimport panel_point, transform_weights
+from .winograd_strided cimport transform_weights as transform_weights_strided
 
 cdef enum:
     TAPS = 9
@@ -23,7 +25,7 @@ cdef struct Attributes:
     Py_ssize_t runs             # of rows
     Py_ssize_t points
     Py_ssize_t point            # floats from one to the next
-    int m
+    int m, stride
     int nv
 
 cdef struct Rows:               # of weights: vector v of row i, tap t lies at
@@ -35,8 +37,17 @@ cdef struct Rows:               # of weights: vector v of row i, tap t lies at
     Py_ssize_t columns          # from w on
 
 
-cdef inline void transform_vector(const int m, const float* w, Py_ssize_t tap_step, Py_ssize_t n,
-                                  float* to, Py_ssize_t point) noexcept nogil:
+cdef inline void transform_side(const int m, const int stride, const vf* g, const int g_step, vf* o,
+                                const int o_step) noexcept nogil:
+    if stride == 2:
+        transform_weights_strided(m, g, g_step, o, o_step)
+    else:
+        transform_weights(m, g, g_step, o, o_step)
+
+
+cdef inline void transform_vector(const int m, const int stride, const float* w,
+                                  Py_ssize_t tap_step, Py_ssize_t n, float* to,
+                                  Py_ssize_t point) noexcept nogil:
     """to[r, s] = (G w G^T)[r, s] for a vector of columns, of which ``n`` are there"""
     cdef vf g[TAPS]
     cdef vf down[6 * 3]
@@ -45,28 +56,32 @@ cdef inline void transform_vector(const int m, const float* w, Py_ssize_t tap_st
     for i in range(TAPS):
         g[i] = vload(w + i * tap_step) if n >= VL else vload_part(w + i * tap_step, n)
     for s in range(3):
-        transform_weights(m, g + s, 3, down + s, 3)
+        transform_side(m, stride, g + s, 3, down + s, 3)
     for r in range(m + 2):
-        transform_weights(m, down + 3 * r, 1, o, 1)
+        transform_side(m, stride, down + 3 * r, 1, o, 1)
         for s in range(m + 2):
             vstore(to + (r * (m + 2) + s) * point, o[s])
 
 
-cdef inline void transform_rows(const int m, const Attributes* a, const Rows* rows,
+cdef inline void transform_rows(const int m, const int stride, const Attributes* a, const Rows* rows,
                                 float* to) noexcept nogil:
     cdef Py_ssize_t i, v
     for i in range(rows.count):
         for v in range(a.nv):
-            transform_vector(m, rows.w + i * rows.row_step + v * rows.vector_step, rows.tap_step,
-                             max(rows.columns - v * VL, <Py_ssize_t> 0),
+            transform_vector(m, stride, rows.w + i * rows.row_step + v * rows.vector_step,
+                             rows.tap_step, max(rows.columns - v * VL, <Py_ssize_t> 0),
                              to + (i * a.nv + v) * VL, a.point)
 
 
 cdef void transform_rows_of(const Attributes* a, const Rows* rows, float* to) noexcept nogil:
-    if a.m == 4:
-        transform_rows(4, a, rows, to)
+    if a.stride == 1 and a.m == 4:
+        transform_rows(4, 1, a, rows, to)
+    elif a.stride == 1:
+        transform_rows(2, 1, a, rows, to)
+    elif a.m == 4:
+        transform_rows(4, 2, a, rows, to)
     else:
-        transform_rows(2, a, rows, to)
+        transform_rows(2, 2, a, rows, to)
 
 
 cdef void rows_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
@@ -128,26 +143,27 @@ cdef void columns_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssi
             i += VL
 
 
-cdef object offer(str name, Run run, int m, Py_ssize_t depth, Py_ssize_t columns, int nv,
-                  Py_ssize_t scratch):
+cdef object offer(str name, Run run, int m, int stride, Py_ssize_t depth, Py_ssize_t columns,
+                  int nv, Py_ssize_t scratch):
     cdef Attributes a
     memset(&a, 0, sizeof(a))
-    a.m, a.depth, a.columns, a.nv, a.points = m, depth, columns, nv, (m + 2) * (m + 2)
+    a.m, a.stride, a.depth, a.columns, a.nv = m, stride, depth, columns, nv
+    a.points = (m + 2) * (m + 2)
     a.point = panel_point(depth, nv)
     a.runs = (depth + ROWS - 1) // ROWS
     panels = (columns + nv * VL - 1) // (nv * VL)
     return kernel(name, run, panels * a.runs, scratch, &a, sizeof(a))
 
 
-def rows(m, depth, columns, nv):
+def rows(m, stride, depth, columns, nv):
     """w (3, 3, depth, columns) -> panels"""
-    return offer(f"winograd{m}_pack_rows", rows_run, m, depth, columns, nv, 0)
+    return offer(f"winograd{m}_pack_rows", rows_run, m, stride, depth, columns, nv, 0)
 
 
 def columns(m, depth, columns, nv):
     """w (3, 3, columns, depth) -> panels for the gradient of the data"""
     scratch = 4 * nv * TAPS * VL * VL
-    return offer(f"winograd{m}_pack_columns", columns_run, m, depth, columns, nv, scratch)
+    return offer(f"winograd{m}_pack_columns", columns_run, m, 1, depth, columns, nv, scratch)
 
 
 def panel_bytes(m, depth, columns, nv):

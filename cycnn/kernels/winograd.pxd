@@ -32,6 +32,11 @@ cdef inline Py_ssize_t apart(Py_ssize_t floats) noexcept nogil:
     return ((floats + LINE - 1) // LINE | 1) * LINE
 
 
+cdef inline int side(const int m, const int stride) noexcept nogil:
+    """Pixels that a tile of m x m reads along an axis, and its points: m + 2, or 2m + 1 with stride 2."""
+    return (m - 1) * stride + 3
+
+
 cdef inline Py_ssize_t panel_point(Py_ssize_t depth, int nv) noexcept nogil:
     """Floats from one point to the next in a panel of transformed weights."""
     return apart(depth * nv * VL)

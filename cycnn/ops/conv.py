@@ -37,10 +37,12 @@ def check_algorithm(algorithm: str) -> None:
 def check_applies(op: str, algorithm: str, window: Window, groups: int) -> None:
     """Raise `ArgumentError` unless ``algorithm`` can compute such a convolution or its gradient."""
     check_algorithm(algorithm)
-    dense = window.strides == window.dilation == (1, 1) and groups == 1
+    strides = ((1, 1), (2, 2)) if op == "Conv2D" else ((1, 1),)
+    dense = window.strides in strides and window.dilation == (1, 1) and groups == 1
     if algorithm.startswith("winograd") and not (dense and window.kernel == (3, 3)):
         raise ArgumentError(
-            f"`algorithm`={algorithm!r} takes a window of (3, 3) with strides, dilation and groups of 1. "
+            f"`algorithm`={algorithm!r} takes a window of (3, 3) with dilation and groups of 1 and "
+            f"strides of {' or '.join(map(str, strides))}. "
             f"Received: `{op}` with a window of {window.kernel}, strides={window.strides}, "
             f"dilation={window.dilation}, groups={groups}."
         )
@@ -94,8 +96,9 @@ class Conv2D(Op):
     absent; group g of the channels feeds group g of the filters. Outside the image x is 0, and
     products with it may be left out: an infinite weight there counts as 0 or as NaN.
     ``algorithm`` is "auto", "direct" (no transform of images or weights), "winograd2" or "winograd4":
-    F(2x2, 3x3) and F(4x4, 3x3), for 3x3 windows with strides, dilation and groups 1. There the rounding
-    error is below and about twice that of "direct", and a value that is not finite may spread to all
+    F(2x2, 3x3) and F(4x4, 3x3), for 3x3 windows with dilation and groups 1 and strides 1 or 2; gradients
+    of stride 2 are then "direct". The rounding error is below and about twice that of "direct", with
+    stride 2 below and about the same, and a value that is not finite may spread to all
     outputs of its tile; with "auto" and few filters also to some next to its window (`ops.neighbours`).
     """
 
@@ -136,14 +139,11 @@ class Conv2D(Op):
 
         x, w, b, *residual = node.inputs
         dy = activation_gradient(graph, self.activation, node.output, dys[0])
+        algorithm = self.algorithm if self.window.strides == (1, 1) else "direct"
         return [
+            graph.add(Conv2DBackwardData(self.window, self.groups, x.spec.shape, algorithm), dy, w),
             graph.add(
-                Conv2DBackwardData(self.window, self.groups, x.spec.shape, self.algorithm), dy, w
-            ),
-            graph.add(
-                Conv2DBackwardWeight(
-                    self.window, self.groups, w.spec.shape, algorithm=self.algorithm
-                ),
+                Conv2DBackwardWeight(self.window, self.groups, w.spec.shape, algorithm=algorithm),
                 x,
                 dy,
             ),

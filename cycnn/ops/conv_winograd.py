@@ -1,7 +1,8 @@
 """Winograd convolution F(m x m, 3 x 3): where it applies, what it costs, and how it is emitted.
 
-(m + 2)^2 multiply-adds a tile take the place of 9 m^2, at the price of transforming images and weights:
-A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308.
+(m + 2)^2 multiply-adds a tile take the place of 9 m^2, with stride 2 (2m + 1)^2 of them, at the price of
+transforming images and weights: A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks",
+arXiv:1509.09308.
 """
 
 from __future__ import annotations
@@ -24,11 +25,24 @@ SIZES = (2, 4)  # m
 # What a layer is assumed to run on, so that the choice does not depend on the batch.
 IMAGES = {"latency": 1, "throughput": 16}
 
-# Costs in multiply-adds of a vector, measured on Zen 4 and Zen 5.
-TRANSFORM = {2: 250, 4: 700}  # a vector of channels of a tile, in and out together
-PRODUCT = 8  # to begin and end a tile of a product, a row and point
-LINE_NEAR, LINE_FAR = 4, 11  # a cache line of weights, from a cache or from memory
-PACK = 5  # to make one
+PRODUCT = 8  # multiply-adds of a vector to begin and end a tile of a product, a row and point
+
+
+class _Prices(NamedTuple):
+    """Costs in multiply-adds of a vector, measured on Zen 4, those of stride 1 on Zen 5 too."""
+
+    transform: dict[int, int]  # by m: a vector of channels of a tile, in and out together
+    near: int  # a cache line of weights, from a cache
+    far: int  # or from memory
+    hidden: bool  # whether lines are read behind products, or in time of their own
+    pack: int  # to make a line
+    gain: float  # over direct convolution, to be worth it
+
+
+PRICES = {  # by stride
+    1: _Prices({2: 250, 4: 700}, near=4, far=11, hidden=True, pack=5, gain=1),
+    2: _Prices({2: 250, 4: 900}, near=2, far=11, hidden=False, pack=40, gain=1.05),
+}
 FAR = 2**24  # bytes
 THIN = 32  # channels; below, direct convolution reaches 0.8 of the peak, else 0.95
 WORTH = 2**21  # flops of an image; below, nothing is to be gained
@@ -36,7 +50,8 @@ WORTH = 2**21  # flops of an image; below, nothing is to be gained
 # How tiles of the image are grouped; no bits depend on it.
 BLOCK_TILES = 12  # about, of a block that one thread takes from pixels to pixels
 BLOCK_OPTIONS = (1, 2, 4, 8)  # that many times the height of a tile of products
-BLOCK_BYTES = 5 * 2**17  # most, so that it stays in the second-level cache
+# most bytes of one, by stride: it stays in the second-level cache, or nearly so
+BLOCK_BYTES = {1: 5 * 2**17, 2: 5 * 2**18}
 BLOCKS = 16  # at least, or else it is done in two steps
 STEP_TILES = 64  # most, of a block of the second step
 STEP_OPTIONS = (32, 64, 128)
@@ -46,11 +61,12 @@ DEEP = 128  # channels, where panels are narrow: there are enough of them, and i
 
 
 def applies(c: Correlation, target: Target) -> bool:
-    """Whether the window is 3x3 with stride, dilation and groups 1."""
+    """Whether the window is 3x3 with dilation and groups 1 and strides of 1 or, forward only, of 2."""
     return (
         c.groups == 1
         and c.rows.window == c.columns.window == 3
-        and all(a.in_step == 1 and a.evenly and a.evenly[1] == 1 for a in (c.rows, c.columns))
+        and c.rows.in_step == c.columns.in_step <= 2
+        and all(a.evenly and a.evenly[1] == 1 for a in (c.rows, c.columns))
     )
 
 
@@ -65,7 +81,13 @@ def pays(m: int, c: Correlation, target: Target) -> bool:
     images, vector = IMAGES[target.purpose], target.kernels.pack.VECTOR
     direct = images * c.vectors(vector) / (0.8 if c.depth <= THIN else 0.95)
     costs = {size: _cost(size, c, images, vector, target.purpose) for size in SIZES}
-    return c.flops >= WORTH and costs[m] < direct and costs[m] == min(costs.values())
+    worth = c.flops >= WORTH and costs[m] * PRICES[c.rows.in_step].gain < direct
+    return worth and costs[m] == min(costs.values())
+
+
+def _points(m: int, c: Correlation) -> int:
+    """Products of a tile; with stride 2 some have the same weights."""
+    return ((m - 1) * c.rows.in_step + 3) ** 2
 
 
 def _tiles(m: int, c: Correlation) -> int:
@@ -74,14 +96,15 @@ def _tiles(m: int, c: Correlation) -> int:
 
 
 def _cost(m: int, c: Correlation, images: int, vector: int, purpose: str) -> float:
-    tiles, points = images * _tiles(m, c), (m + 2) ** 2
+    tiles, prices = images * _tiles(m, c), PRICES[c.rows.in_step]
     into, out = math.ceil(c.depth / vector), math.ceil(c.filters / vector)
-    lines = points * c.depth * math.ceil(c.filters / 16)
+    lines = (m + 2) ** 2 * c.depth * math.ceil(c.filters / 16)
     live = c.transposed or purpose == "throughput"  # others are packed once, and then far away
     far = 64 * lines > FAR and not live
-    products = points * tiles * (c.depth + PRODUCT) * out
-    read = lines * math.ceil(tiles / STEP_TILES) * (LINE_FAR if far else LINE_NEAR)
-    return max(products, read) + lines * PACK * live + TRANSFORM[m] * tiles * (into + out) / 2
+    products = _points(m, c) * tiles * (c.depth + PRODUCT) * out
+    read = lines * math.ceil(tiles / STEP_TILES) * (prices.far if far else prices.near)
+    busy = max(products, read) if prices.hidden else products + read
+    return busy + lines * prices.pack * live + prices.transform[m] * tiles * (into + out) / 2
 
 
 class _Work(NamedTuple):
@@ -108,11 +131,13 @@ class _Work(NamedTuple):
     def packing(self) -> tuple:
         """The kernel that transforms the weights."""
         c, pack = self.c, self.target.kernels.pack_winograd
-        return (pack.columns if c.transposed else pack.rows)(self.m, c.depth, c.filters, self.nv)
+        if c.transposed:
+            return pack.columns(self.m, c.depth, c.filters, self.nv)
+        return pack.rows(self.m, c.rows.in_step, c.depth, c.filters, self.nv)
 
     def transformed_bytes(self, tiles: int, block: int) -> int:
         kernel = self.target.kernels.conv_winograd
-        return kernel.transformed_bytes(self.m, self.c.depth, tiles, block)
+        return kernel.transformed_bytes(self.m, self.c.rows.in_step, self.c.depth, tiles, block)
 
     def kernel(self, name: str, first: int, last: int, block: int, **form: object) -> tuple:
         """One of `conv_winograd`, for some of the tiles."""
@@ -123,6 +148,7 @@ class _Work(NamedTuple):
         tiles = first, last
         return make(
             self.m,
+            c.rows.in_step,
             *shapes,
             (c.x_step, c.y_step),
             origin,
@@ -140,7 +166,7 @@ def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
     work = _Work(m, c, target, nv)
     height = pack.tile_height(nv)
     block = height * max(1, BLOCK_TILES // height)
-    fits = work.transformed_bytes(block, block) <= BLOCK_BYTES
+    fits = work.transformed_bytes(block, block) <= BLOCK_BYTES[c.rows.in_step]
     problem = (m, c, *reads.present)
     steps = 1 if fits and work.tiles > block * (BLOCKS - 1) else 2
     steps = target.choose("steps", problem, (1, 2), steps)
@@ -182,7 +208,7 @@ def _emit_two_steps(
     panels_first = packed is None or v.nbytes * work.panels < work.panel_bytes * blocks
     form = {"panels_first": panels_first, "activation": c.activation}
     kernel = work.kernel("multiply", first, last, block, **form)
-    flops = 2 * (work.m + 2) ** 2 * tiles * c.depth * c.filters
+    flops = 2 * _points(work.m, c) * tiles * c.depth * c.filters
     cost = Cost(flops, v.nbytes + work.panel_bytes)
     reads = reads._replace(x=v)
     if packed is None:
