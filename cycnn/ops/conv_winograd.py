@@ -41,7 +41,7 @@ class _Prices(NamedTuple):
 
 PRICES = {  # by stride
     1: _Prices({2: 250, 4: 700}, near=4, far=11, hidden=True, pack=5, gain=1),
-    2: _Prices({2: 250, 4: 900}, near=2, far=11, hidden=False, pack=40, gain=1.05),
+    2: _Prices({2: 250, 4: 900}, near=2, far=11, hidden=False, pack=40, gain=1.1),
 }
 FAR = 2**24  # bytes
 THIN = 32  # channels; below, direct convolution reaches 0.8 of the peak, else 0.95
