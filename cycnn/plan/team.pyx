@@ -60,6 +60,8 @@ cdef void take_part(void* argument) noexcept nogil:
 cdef void open_region(void* argument) noexcept nogil:
     cdef Region* region = <Region*> argument
     cycnn_steer(region.crew, region.team, omp_get_proc_bind())
+    # Not by `prange`: without the GIL too, Cython puts `if (PyGILState_Check()) Py_UNBLOCK_THREADS` around
+    # it (3.1.0 to 3.1.8; in `__Pyx_SaveUnknownThread` 3.2.0 to 3.3.1), and tools/annotate counts that.
     cycnn_region(region.team, take_part, region)
     cycnn_leave(region.crew)
 
