@@ -19,6 +19,7 @@ from .graph.passes import rewrite
 from .kernels.dispatch import Kernels
 from .layers.base import Tensor
 from .locks import Lock
+from .plan.arrays import empty_result
 from .plan.cache import LRU
 from .plan.choices import UNTUNED, Chooser, Chosen
 from .plan.exact import is_exact
@@ -183,7 +184,7 @@ class Inference:
         """A forward pass in batches, each written straight into its place in the result."""
         n = len(arrays[0])
         shapes = self.output_shapes(tuple(a.shape for a in arrays))
-        whole = [np.empty(shape, np.float32) for shape in shapes]
+        whole = [empty_result(shape) for shape in shapes]
         sizes = {min(batch_size, n), n % batch_size} - {0}
         keys = {size: tuple((size, *a.shape[1:]) for a in arrays) for size in sizes}
         programs = self.programs(keys.values())

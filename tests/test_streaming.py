@@ -8,7 +8,8 @@ import pytest
 import cycnn
 import runner
 from cases import CASES
-from cycnn.ops import dense
+from cycnn import functional
+from cycnn.ops import dense, weight_gradient_candidates
 
 NAMES = ("Dense", "DenseBackwardData", "Conv2D", "Conv2DBackwardData")
 PRODUCTS = [c for c in CASES if c.op.name in NAMES]
@@ -24,6 +25,34 @@ def test_streamed_results_have_the_same_bits(case, tier, monkeypatch):
         bench = runner.Bench(case.op, case.arrays(), tier=tier, **options).run(threads=2)
         bench.check()
         assert all(map(runner.same_bits, bench.results, expected))
+
+
+GRADIENTS = [c for c in CASES if c.op.name in ("DenseBackwardWeight", "Conv2DBackwardWeight")]
+
+
+@pytest.mark.parametrize("case", GRADIENTS, ids=str)
+@pytest.mark.parametrize("tier", runner.TIERS)
+def test_streamed_gradients_have_the_same_bits(case, tier, monkeypatch):
+    expected = runner.run(case.op, case.arrays(), tier=tier)
+    monkeypatch.setattr(weight_gradient_candidates, "STREAM_BYTES", 0)
+    for shift in (0, 1):
+        bench = runner.Bench(case.op, case.arrays(), tier=tier, shift=shift).run(threads=2)
+        bench.check()
+        assert all(map(runner.same_bits, bench.results, expected))
+
+
+@pytest.mark.parametrize("channels", [12, 13, 26, 30])
+@pytest.mark.parametrize("filters", [32, 48, 64, 65])
+def test_gradients_of_whole_and_part_tiles(channels, filters, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 5, 4, channels), np.float32)
+    dy = rng.standard_normal((1, 5, 4, filters), np.float32)
+    shape = 3, 3, channels, filters
+    plain = functional.conv2d_backward_weight(x, dy, shape, padding=1, algorithm="direct")
+    monkeypatch.setattr(weight_gradient_candidates, "STREAM_BYTES", 0)
+    with cycnn.exact():  # a plan of its own
+        streamed = functional.conv2d_backward_weight(x, dy, shape, padding=1)
+    np.testing.assert_array_equal(plain, streamed)
 
 
 def test_large_outputs_start_on_a_cache_line():

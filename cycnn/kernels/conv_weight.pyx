@@ -22,8 +22,8 @@ its sum to ``out[z]`` and `reduce.chunks` adds them up in order, so the bits dep
 
 from libc.string cimport memcpy, memset
 
-from .ahead cimport Ahead, fetch, lines
-from .isa cimport MR2, VL, vload, vload_part, vstore
+from .ahead cimport LINE, Ahead, fetch, lines
+from .isa cimport MR2, VL, vload, vload_part, vstore, vstream_end
 from .outer cimport NR, TALL, Attributes, Block, View, walk
 from .step cimport Step, kernel
 
@@ -43,70 +43,81 @@ cdef void tiles_of_two(Py_ssize_t channels, const Attributes* a, const Block* b,
                        Py_ssize_t views) noexcept nogil:
     """The tile that is two vectors wide, for 1 to MR2 channels."""
     if channels == MR2:
-        walk(1, MR2, 2, a, b, v, views)
+        walk(1, MR2, 2, False, a, b, v, views)
     elif channels == 1:
-        walk(1, 1, 2, a, b, v, views)
+        walk(1, 1, 2, False, a, b, v, views)
     elif channels == 2:
-        walk(1, 2, 2, a, b, v, views)
+        walk(1, 2, 2, False, a, b, v, views)
     elif channels == 3:
-        walk(1, 3, 2, a, b, v, views)
+        walk(1, 3, 2, False, a, b, v, views)
     elif channels == 4:
-        walk(1, 4, 2, a, b, v, views)
+        walk(1, 4, 2, False, a, b, v, views)
     elif channels == 5:
-        walk(1, 5, 2, a, b, v, views)
+        walk(1, 5, 2, False, a, b, v, views)
     elif MR2 > 6 and channels == 6:
-        walk(1, 6, 2, a, b, v, views)
+        walk(1, 6, 2, False, a, b, v, views)
     elif MR2 > 6 and channels == 7:
-        walk(1, 7, 2, a, b, v, views)
+        walk(1, 7, 2, False, a, b, v, views)
     elif MR2 > 6 and channels == 8:
-        walk(1, 8, 2, a, b, v, views)
+        walk(1, 8, 2, False, a, b, v, views)
     elif MR2 > 6 and channels == 9:
-        walk(1, 9, 2, a, b, v, views)
+        walk(1, 9, 2, False, a, b, v, views)
     elif MR2 > 6 and channels == 10:
-        walk(1, 10, 2, a, b, v, views)
+        walk(1, 10, 2, False, a, b, v, views)
     elif MR2 > 6 and channels == 11:
-        walk(1, 11, 2, a, b, v, views)
+        walk(1, 11, 2, False, a, b, v, views)
     elif MR2 > 6 and channels == 12:
-        walk(1, 12, 2, a, b, v, views)
+        walk(1, 12, 2, False, a, b, v, views)
     elif MR2 > 6 and channels == 13:
-        walk(1, 13, 2, a, b, v, views)
+        walk(1, 13, 2, False, a, b, v, views)
+
+
+cdef void streaming_tiles(Py_ssize_t channels, const Attributes* a, const Block* b, const View* v,
+                          Py_ssize_t views) noexcept nogil:
+    """`tiles_of_two` of the usual heights, which write past the caches."""
+    if channels == MR2:
+        walk(1, MR2, 2, True, a, b, v, views)
+    elif channels == MR2 - 1:
+        walk(1, MR2 - 1, 2, True, a, b, v, views)
+    else:
+        tiles_of_two(channels, a, b, v, views)
 
 
 cdef void tiles_of_one(Py_ssize_t channels, const Attributes* a, const Block* b, const View* v,
                        Py_ssize_t views) noexcept nogil:
     """The tile that is one vector wide, for 1 to TALL channels."""
     if channels == TALL:
-        walk(1, TALL, 1, a, b, v, views)
+        walk(1, TALL, 1, False, a, b, v, views)
     elif channels == 1:
-        walk(1, 1, 1, a, b, v, views)
+        walk(1, 1, 1, False, a, b, v, views)
     elif channels == 2:
-        walk(1, 2, 1, a, b, v, views)
+        walk(1, 2, 1, False, a, b, v, views)
     elif channels == 3:
-        walk(1, 3, 1, a, b, v, views)
+        walk(1, 3, 1, False, a, b, v, views)
     elif channels == 4:
-        walk(1, 4, 1, a, b, v, views)
+        walk(1, 4, 1, False, a, b, v, views)
     elif channels == 5:
-        walk(1, 5, 1, a, b, v, views)
+        walk(1, 5, 1, False, a, b, v, views)
     elif channels == 6:
-        walk(1, 6, 1, a, b, v, views)
+        walk(1, 6, 1, False, a, b, v, views)
     elif channels == 7:
-        walk(1, 7, 1, a, b, v, views)
+        walk(1, 7, 1, False, a, b, v, views)
     elif channels == 8:
-        walk(1, 8, 1, a, b, v, views)
+        walk(1, 8, 1, False, a, b, v, views)
     elif channels == 9:
-        walk(1, 9, 1, a, b, v, views)
+        walk(1, 9, 1, False, a, b, v, views)
     elif channels == 10:
-        walk(1, 10, 1, a, b, v, views)
+        walk(1, 10, 1, False, a, b, v, views)
     elif channels == 11:
-        walk(1, 11, 1, a, b, v, views)
+        walk(1, 11, 1, False, a, b, v, views)
     elif TALL > 12 and channels == 12:
-        walk(1, 12, 1, a, b, v, views)
+        walk(1, 12, 1, False, a, b, v, views)
     elif TALL > 12 and channels == 13:
-        walk(1, 13, 1, a, b, v, views)
+        walk(1, 13, 1, False, a, b, v, views)
     elif TALL > 12 and channels == 14:
-        walk(1, 14, 1, a, b, v, views)
+        walk(1, 14, 1, False, a, b, v, views)
     elif TALL > 12 and channels == 15:
-        walk(1, 15, 1, a, b, v, views)
+        walk(1, 15, 1, False, a, b, v, views)
 
 
 cdef inline Py_ssize_t rows_together(Py_ssize_t channels, Py_ssize_t width) noexcept nogil:
@@ -124,15 +135,15 @@ cdef void tiles_of_rows(Py_ssize_t channels, Py_ssize_t width, const Attributes*
                         const View* v, Py_ssize_t views) noexcept nogil:
     """The tile of `rows_together` rows: few channels alone would not fill the pipeline."""
     if channels == 3 and width <= VL:
-        walk(3, 3, 1, a, b, v, views)
+        walk(3, 3, 1, False, a, b, v, views)
     elif VL == 16 and channels == 3:
-        walk(3, 3, 2, a, b, v, views)
+        walk(3, 3, 2, False, a, b, v, views)
     elif VL == 16 and channels == 5:
-        walk(5, 5, 1, a, b, v, views)
+        walk(5, 5, 1, False, a, b, v, views)
     elif channels == 5:
-        walk(2, 5, 1, a, b, v, views)
+        walk(2, 5, 1, False, a, b, v, views)
     elif VL == 16:
-        walk(3, 9, 1, a, b, v, views)
+        walk(3, 9, 1, False, a, b, v, views)
 
 
 cdef inline Py_ssize_t count(Py_ssize_t size, Py_ssize_t part) noexcept nogil:
@@ -171,6 +182,8 @@ cdef void row_of_taps(const Attributes* a, const Block* block, Py_ssize_t g, Py_
             views[i] = view_of(a, g, r, s + i, c0, k0, width, dw)
         if rows > 1:
             tiles_of_rows(c1 - c0, width, a, block, views, n)
+        elif block.stream and width == NR:
+            streaming_tiles(c1 - c0, a, block, views, n)
         elif width > VL:
             tiles_of_two(c1 - c0, a, block, views, n)
         else:
@@ -339,6 +352,8 @@ cdef void item(const Attributes* a, Py_ssize_t number, bint follows, const float
     for i in range(part.blocks):
         place(a, &part, i, &block)
         block.add = i > 0 or a.accumulate
+        block.stream = (a.stream and not block.add and part.blocks == 1 and a.k % LINE == 0
+                        and <size_t> out % (LINE * sizeof(float)) == 0)
         if a.distant and part.size and i + 1 < part.blocks:
             place(a, &part, i + 1, &next_block)
             look_ahead(a, &next_block, x, dy, &part, ahead)
@@ -358,6 +373,8 @@ cdef void gradient_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ss
         item(a, i, i + 1 < end, <const float*> buffers[step.operand[0]],
              <const float*> buffers[step.operand[1]], <float*> buffers[step.operand[2]],
              <float*> scratch)
+    if a.stream:
+        vstream_end()
 
 
 cdef Py_ssize_t rows_of_a_block(const Attributes* a):
@@ -369,11 +386,11 @@ cdef Py_ssize_t rows_of_a_block(const Attributes* a):
 
 
 def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *, folded, chunks,
-             row_blocks, channel_blocks, panel_blocks, block, accumulate):
+             row_blocks, channel_blocks, panel_blocks, block, accumulate, stream=False):
     """(x, dy) -> out: ``chunks`` partial sums of dw, or dw itself where ``chunks`` is 1.
 
     ``pads`` is (above, left). ``folded`` needs one group and a dilation of 1 along the row.
-    ``accumulate`` adds to what ``out`` holds.
+    ``accumulate`` adds to what ``out`` holds; ``stream``: it will not be read soon.
     """
     cdef Attributes a
     memset(&a, 0, sizeof(a))
@@ -388,7 +405,7 @@ def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *,
     a.padded = a.copied = 0
     a.chunks, a.row_blocks = chunks, row_blocks
     a.channel_blocks, a.panel_blocks = channel_blocks, panel_blocks
-    a.block, a.accumulate = block, accumulate
+    a.block, a.accumulate, a.stream = block, accumulate, stream
     a.distant = 4 * (a.n * a.h * a.w * a.c + a.n * a.p * a.q * a.k) >= DISTANT
     if a.folded:
         if a.pw > 0 or (a.q - 1) * a.sw + a.s > a.w:

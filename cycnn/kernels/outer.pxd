@@ -4,7 +4,9 @@
 broadcasts x, loads vectors of dy, and skips the pixels whose tap falls outside the image.
 """
 
-from .isa cimport MR1, VL, vadd, vf, vfma, vload, vload_part, vset1, vstore, vstore_part, vzero
+from .isa cimport (
+    MR1, VL, vadd, vf, vfma, vload, vload_part, vset1, vstore, vstore_part, vstream, vzero,
+)
 
 cdef enum:
     NR = 2 * VL
@@ -25,7 +27,8 @@ cdef struct Attributes:
     Py_ssize_t panel_blocks     # and the panels of output channels of a group are split
     Py_ssize_t block            # at most so many pixels at a time
     Py_ssize_t accumulate
-    Py_ssize_t distant          # whether x and dy lie beyond the caches
+    Py_ssize_t distant          # whether x and dy lie beyond the caches,
+    Py_ssize_t stream           # and dw, once it is written, too
 
 cdef struct Block:
     # pixels begin <= m < end of the output, (n, p, q) being the position of the first
@@ -36,7 +39,8 @@ cdef struct Block:
     Py_ssize_t first, x_row
     const float* dy
     Py_ssize_t dy_step
-    bint add
+    bint add                    # to dw
+    bint stream                 # past the caches
 
 cdef struct View:
     # what one tile sees of a block: x at (row_offset, x_offset) from a window's first position, and
@@ -46,12 +50,13 @@ cdef struct View:
     float* dw
 
 
-cdef inline void walk(const int taps, const int channels, const int vectors, const Attributes* a,
-                      const Block* block, const View* view, Py_ssize_t views) noexcept nogil:
+cdef inline void walk(const int taps, const int channels, const int vectors, const bint stream,
+                      const Attributes* a, const Block* block, const View* view,
+                      Py_ssize_t views) noexcept nogil:
     """dw[taps * channels, vectors * VL] (+)= sum over the block's pixels of outer(x, dy), for each view.
 
-    ``taps`` > 1 takes that many rows of a folded filter together, for filters of few channels. (That
-    the body stands in a loop keeps the sums in registers on its way in and out, see `tile.pxd`.)
+    ``taps`` > 1 takes that many rows of a folded filter together, for filters of few channels. ``stream``
+    is for whole vectors of a dw that starts on a cache line. (That the body stands in a loop keeps the sums in registers on its way in and out, see `tile.pxd`.)
     """
     cdef vf sums[ROWS][2]
     cdef vf b[2]
@@ -105,6 +110,11 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
                 sums[i][vectors - 1] = vadd(
                     vload(dw + (vectors - 1) * VL) if full
                     else vload_part(dw + (vectors - 1) * VL, view.lanes), sums[i][vectors - 1])
+            if stream:
+                for j in range(vectors):
+                    vstream(dw + j * VL, sums[i][j])
+                dw += a.k
+                continue
             for j in range(vectors - 1):
                 vstore(dw + j * VL, sums[i][j])
             if full:

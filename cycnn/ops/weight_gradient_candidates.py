@@ -27,6 +27,7 @@ CACHE_BYTES = 256 * 1024  # of a core's second-level cache: for a block, the nex
 BLOCK = (96, 1024)  # the fewest and most pixels in a block
 FLOPS_PER_BYTE = 10  # arithmetic of a core in the time it takes to read a byte again,
 FLOPS_PER_PARTIAL = 300  # and to write a partial sum, read it and add it
+STREAM_BYTES = 2**21  # of a gradient: the caches are needed for what is left of the step
 WORKERS = 64  # cores that are to be kept busy
 FLOPS_PER_WORKER = 500_000  # below this another core is not worth its start
 
@@ -197,6 +198,7 @@ def _direct_kernel(kernels: Kernels, problem: Problem, accumulate: bool, **parts
         problem.groups,
         folded=problem.folded,
         accumulate=accumulate,
+        stream=4 * problem.weights >= STREAM_BYTES,
         **parts,
     )
 

@@ -14,6 +14,7 @@ from libc.string cimport memcpy, memset
 
 from cycnn.kernels.step cimport Run, Step
 
+from .arrays cimport new_result
 from .team cimport (
     cycnn_barrier, cycnn_flush_denormals, cycnn_now, cycnn_restore, cycnn_take, meet, run_together,
 )
@@ -37,7 +38,6 @@ compiler = CYCNN_COMPILER.decode()  # what built this, for `config.get_config`
 
 cdef enum:
     LINE = 64  # bytes; what one thread writes never shares a cache line with another's
-    LARGE = 1048576  # bytes
     OPERANDS = 16
     DIMS = 8
 
@@ -171,24 +171,7 @@ cdef bint fits(const Array* spec, object array) noexcept:
 
 
 cdef object empty(const Array* spec):
-    """A new array; a large one starts on a cache line, so that it can be written past the caches.
-
-    It is then a view of memory that is a little larger.
-    """
-    cdef cnp.npy_intp* shape = <cnp.npy_intp*> spec.shape
-    cdef cnp.npy_intp nbytes = cnp.PyArray_DescrFromType(spec.type_number).itemsize
-    cdef int d
-    for d in range(spec.ndim):
-        nbytes *= shape[d]
-    if nbytes < LARGE:
-        return cnp.PyArray_EMPTY(spec.ndim, shape, spec.type_number, 0)
-    nbytes += LINE
-    cdef cnp.ndarray memory = cnp.PyArray_EMPTY(1, &nbytes, cnp.NPY_UINT8, 0)
-    cdef size_t start = <size_t> cnp.PyArray_DATA(memory)
-    cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(
-        spec.ndim, shape, spec.type_number, <void*> ((start + LINE - 1) // LINE * LINE))
-    cnp.set_array_base(array, memory)
-    return array
+    return new_result(spec.ndim, <cnp.npy_intp*> spec.shape, spec.type_number)
 
 
 cdef int fill_arrays(Array* arrays, list specs, Py_ssize_t n_buffers) except -1:

@@ -7,18 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from ..graph.ir import Value
-from .arena import ALIGNMENT
+from .arrays import empty
 from .executor import Program
 from .lower import Buffer, PlannedStep
 
-__all__ = ["Weights", "aligned_empty", "run_step"]
-
-
-def aligned_empty(nbytes: int) -> np.ndarray:
-    """Uninitialised bytes that start on a cache line."""
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes]
+__all__ = ["Weights", "run_step"]
 
 
 class Weights:
@@ -47,8 +40,7 @@ class Weights:
         if not self.frozen:
             return self._instead.get(source, source).value
         if source not in self._arrays:
-            copy = aligned_empty(source.value.nbytes).view(source.dtype)
-            self._arrays[source] = copy.reshape(source.shape)
+            self._arrays[source] = empty(source.shape, source.dtype)
             self._arrays[source][...] = source.value
         return self._arrays[source]
 
@@ -70,7 +62,7 @@ class Weights:
         last = {b: step for step in missing for b in step.reads}
         for step in missing:
             sources = [None if b is None else self._operand(b, keys, made) for b in step.reads]
-            targets = [aligned_empty(b.nbytes) for b in step.writes]
+            targets = [empty((b.nbytes,), np.uint8) for b in step.writes]
             run_step(step, sources, targets)
             made.update(zip(step.writes, targets, strict=True))
             for buffer in step.reads:

@@ -19,11 +19,12 @@ from ..graph.passes import BEFORE_GRADIENT, rewrite
 from ..kernels.dispatch import Kernels
 from ..layers.base import Block, Parameter
 from ..ops.pointwise import AccumulateGradient, Add, Assign
+from ..plan.arrays import empty
 from ..plan.cache import LRU
 from ..plan.exact import is_exact
 from ..plan.executor import Program
 from ..plan.plan import Plan
-from ..plan.weights import Weights, aligned_empty
+from ..plan.weights import Weights
 from .losses import Loss
 from .memory import Memory
 from .optimizers import Optimizer
@@ -61,7 +62,7 @@ class Storage:
 
     def zeros(self) -> np.ndarray:
         """Another array of the block's size."""
-        array = aligned_empty(4 * self._size).view(np.float32)
+        array = empty((self._size,))
         array[...] = 0
         return array
 
