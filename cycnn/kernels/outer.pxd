@@ -56,7 +56,8 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
     """dw[taps * channels, vectors * VL] (+)= sum over the block's pixels of outer(x, dy), for each view.
 
     ``taps`` > 1 takes that many rows of a folded filter together, for filters of few channels. ``stream``
-    is for whole vectors of a dw that starts on a cache line. (That the body stands in a loop keeps the sums in registers on its way in and out, see `tile.pxd`.)
+    is for whole vectors of a dw that starts on a cache line. (That the body stands in a loop keeps the
+    sums in registers on its way in and out, see `tile.pxd`.)
     """
     cdef vf sums[ROWS][2]
     cdef vf b[2]

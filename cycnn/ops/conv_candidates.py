@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import conv_winograd
 from .base import Cost
 from .correlation import Correlation
-from .dense import ITEM_FLOPS, ITEMS, TILES, TILES_OPTIONS, Reads, cut, emit_gemm, streams
+from .dense import (
+    ITEM_FLOPS,
+    ITEMS,
+    TILES,
+    TILES_OPTIONS,
+    Reads,
+    cut,
+    emit_gemm,
+    packs_by_panel,
+    streams,
+)
 from .neighbours import best_count, widen, widen_bias, widen_weights
 from .subsample import emit_subsample
 
@@ -302,6 +312,8 @@ def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
     height, panels = pack.tile_height(nv), math.ceil(c.filters / (nv * pack.VECTOR))
     work = c.flops / c.groups
     problem = (c, *reads.present)
+    packing, nbytes = c.packing(target, nv)
+    by_panel = c.groups == 1 and packs_by_panel(target, reads.w, panels, nbytes)
     tiles = target.choose("tiles", problem, TILES_OPTIONS, TILES)
     pixel_blocks, panel_blocks = cut(c.pixels, panels, height, work, tiles)
     panels_first = target.choose(
@@ -319,14 +331,17 @@ def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         nv,
         groups=c.groups,
         pixel_blocks=pixel_blocks,
-        panel_blocks=panel_blocks,
+        panel_blocks=panels if by_panel else panel_blocks,
         whole_rows=_cut_by_rows(c, nv, height),
-        panels_first=panels_first,
+        panels_first=panels_first or by_panel,
         activation=c.activation,
         x_step=c.x_step,
         y_step=c.y_step,
     )
-    reads.emit(target, kernel, c.pack(target, reads.w, nv), y)
+    if by_panel:
+        reads.emit_by_panel(target, packing, kernel, panels, nbytes, y)
+    else:
+        reads.emit(target, kernel, c.pack(target, reads.w, nv), y)
 
 
 def _cut_by_rows(c: Correlation, nv: int, height: int) -> bool:

@@ -136,15 +136,20 @@ class Correlation:
         taps = math.ceil(self.taps / max(self.phases, 1))
         return outputs * taps * self.depth * math.ceil(self.filters / length)
 
-    def pack(self, target: Target, w: Buffer, nv: int, reverse: bool = False) -> Buffer:
-        """Emit the packing of w; it depends on no size of an image, so that plans share it."""
+    def packing(self, target: Target, nv: int, reverse: bool = False) -> tuple[tuple, int]:
+        """The kernel that packs w, and how many bytes that makes; neither depends on the size of an
+        image, so that plans share what is packed."""
         pack = target.kernels.pack
         if self.transposed:
             shape = (self.taps, self.filters, self.groups * self.depth)
             step = pack.columns(shape, nv, self.groups, reverse)
         else:
             step = pack.rows((self.taps, self.depth, self.y_channels), nv, self.groups)
-        nbytes = pack.panel_bytes(self.filters, self.depth, nv, self.taps, self.groups)
+        return step, pack.panel_bytes(self.filters, self.depth, nv, self.taps, self.groups)
+
+    def pack(self, target: Target, w: Buffer, nv: int, reverse: bool = False) -> Buffer:
+        """Emit the packing of w."""
+        step, nbytes = self.packing(target, nv, reverse)
         packed = target.temporary(nbytes)
         target.emit(step, [w], [packed], cost=Cost(0, 2 * nbytes))
         return packed
