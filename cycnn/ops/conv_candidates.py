@@ -17,7 +17,6 @@ from .correlation import Correlation
 from .dense import (
     ITEM_FLOPS,
     ITEMS,
-    TILES,
     TILES_OPTIONS,
     Reads,
     cut,
@@ -304,6 +303,7 @@ def _emit_neighbours(c: Correlation, target: Target, reads: Reads, y: Buffer) ->
 # Deep layers have small images, where tiles that stay in a row leave out much padding: tiles are then
 # tall and narrow. The choice is by channels alone, so that images of all sizes share packed weights.
 DEEP = 256
+TILES = 16  # in a block of pixels, whose table of pointers is to stay near
 
 
 def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:

@@ -93,7 +93,7 @@ def packs_by_panel(target: Target, w: Buffer, panels: int, nbytes: int) -> bool:
 ITEMS = 64
 ITEM_FLOPS = 1e6
 
-TILES = 16  # of rows in a block
+TILES = 32  # of rows in a block
 TILES_OPTIONS = (4, 8, 16, 32, 64)
 
 STREAM_BYTES = 2**24
