@@ -44,7 +44,7 @@ def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def convolution(shape: Convolution, op: str, batch: int, algorithm: str, torch) -> Case:
+def convolution(shape: Convolution, op: str, batch: int, args, torch) -> Case:
     """One convolution and one of its three directions."""
     x, w, dy = normal(*shape.x(batch)), normal(*shape.w) * 0.05, normal(*shape.y(batch))
     window = {
@@ -52,7 +52,7 @@ def convolution(shape: Convolution, op: str, batch: int, algorithm: str, torch) 
         "padding": shape.padding,
         "dilation_rate": shape.dilation,
         "groups": shape.groups,
-        "algorithm": algorithm,
+        "algorithm": args.algorithm,
     }
     nbytes = x.nbytes + w.nbytes + dy.nbytes
     case = Case(str(shape), op, batch, shape.flops(batch), nbytes, required(shape, op, batch))
@@ -60,7 +60,10 @@ def convolution(shape: Convolution, op: str, batch: int, algorithm: str, torch) 
         packed, b = functional.pack(w), normal(shape.filters)
         case.calls["cycnn"] = lambda: functional.conv2d(x, packed, b, **window)
     elif op == "backward_data":
-        case.calls["cycnn"] = lambda: functional.conv2d_backward_data(dy, w, x.shape, **window)
+        weights = functional.pack(w) if args.packed else w
+        case.calls["cycnn"] = lambda: functional.conv2d_backward_data(
+            dy, weights, x.shape, **window
+        )
     else:
         case.calls["cycnn"] = lambda: functional.conv2d_backward_weight(x, dy, w.shape, **window)
     if torch:
@@ -108,7 +111,7 @@ def cases(args, torch) -> Iterator[Case]:
             continue
         for shape in (s for s in CONVOLUTIONS if args.only in str(s)):
             for batch in args.batches:
-                yield convolution(shape, op, batch, args.algorithm, torch)
+                yield convolution(shape, op, batch, args, torch)
 
 
 def measure(case: Case, peak: Peak, rounds: int) -> dict:
@@ -146,6 +149,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="layers whose name contains this, as 512")
     parser.add_argument(
         "--algorithm", choices=("auto", "direct"), default="auto", help="of cycnn's convolutions"
+    )
+    parser.add_argument(
+        "--packed", action="store_true", help="pack cycnn's weights ahead for backward_data, too"
     )
     parser.add_argument("--isa", choices=sorted(timing.PEER_ISA), help="hold everyone to one tier")
     parser.add_argument("--rounds", type=int, default=15)

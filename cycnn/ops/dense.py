@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ITEMS",
     "ITEM_FLOPS",
-    "TILES",
     "TILES_OPTIONS",
     "Dense",
     "DenseBackwardData",
