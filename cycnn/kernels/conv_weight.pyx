@@ -29,6 +29,7 @@ from .step cimport Step, kernel
 
 cdef enum:
     VIEWS = 8           # taps of a row of the filter that go to the tile together
+    READINGS = 8        # of a panel of dy, from which it pays to copy it
 
 DISTANT = 8 * 2**20  # bytes of x and dy together that are beyond the caches: fetched ahead of use
 
@@ -195,8 +196,8 @@ cdef void pack_panel(const Attributes* a, const Block* block, const float* dy, P
                      float* to) noexcept nogil:
     """Copy ``width`` channels of the block's pixels of dy to rows of NR floats.
 
-    Elsewhere whole vectors are read from dy, and what lies beyond a panel is not stored; here that
-    would be beyond the end of dy.
+    There they do not meet in a few sets of the cache. And whole vectors can be read, where in dy they would
+    reach beyond its end; what lies beyond a panel is not stored.
     """
     cdef Py_ssize_t m, j
     for m in range(block.end - block.begin):
@@ -281,13 +282,13 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* dy, con
         from_dy = dy + block.begin * a.k + k0
         block.dy = from_dy
         block.dy_step = a.k
-        if width != NR and (
+        tiles = count(a.channels, MR2 if width > VL else TALL)
+        if (a.k > NR and (r1 - r0) * a.s * tiles >= READINGS) or width != NR and (
                 block.end * a.k - a.k + k0 + count(width, VL) * VL > a.n * a.p * a.q * a.k):
             pack_panel(a, block, from_dy, width, packed)
             block.dy = packed
             block.dy_step = NR
         together = rows_together(a.channels, width) if a.folded else 1
-        tiles = count(a.channels, MR2 if width > VL else TALL)
         i0 = part.channel * tiles // a.channel_blocks
         i1 = (part.channel + 1) * tiles // a.channel_blocks
         for i in range(i0, i1):
