@@ -17,6 +17,10 @@ from Cython.Compiler.Options import get_directive_defaults
 SCORED = re.compile(r'line score-([1-9]\d*)".*?>\+<span class="">0*(\d+)</span>: (.*?)</pre>')
 HEADER = re.compile(r"^( *)(cdef\b.*|with\b.*)\bnogil\b.*:\s*(#.*)?$")
 
+# Cython marks every `prange`, for releasing the GIL where it is held; with this it never asks.
+NO_GIL = "#define PyGILState_Check() 0"
+PRANGE = re.compile(r"^ *for \w+ in prange\(")
+
 
 def logical_lines(text):
     """Pairs of line number (of the last physical line) and source, with signatures on one line."""
@@ -63,10 +67,13 @@ def interactions(path):
         if compile(str(path), options).num_errors:
             sys.exit(f"{path} does not compile")
         text = c_file.with_suffix(".html").read_text()
-    return {
+    found = {
         int(number): html.unescape(re.sub("<.*?>", "", code))
         for _, number, code in SCORED.findall(text)
     }
+    if NO_GIL in path.read_text():
+        found = {number: code for number, code in found.items() if not PRANGE.search(code)}
+    return found
 
 
 def main():

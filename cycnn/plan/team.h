@@ -177,21 +177,6 @@ static inline int cycnn_on_main_thread(void) { return 0; }
 static inline void cycnn_forget_workers(void) {}
 #endif
 
-/* ---- the region ----
- *
- * In C, since what Cython writes around `prange` and `parallel` asks Python whether this thread holds
- * the GIL. Before 3.12 the answer is wrong once a sub-interpreter was made (mod_wsgi), and ends the
- * process.
- */
-
-typedef void (*cycnn_job)(void *);
-
-static inline void cycnn_region(int team, cycnn_job part, void *argument)
-{
-#pragma omp parallel num_threads(team)
-    part(argument);
-}
-
 /* ---- the host: opens regions for every thread but the main one ----
  *
  * OpenMP keeps a crew of workers for each thread that ever opened a region. With the host there are

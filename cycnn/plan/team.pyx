@@ -10,6 +10,7 @@ serially.
 """
 
 cimport openmp
+from cython.parallel cimport prange
 
 cdef extern from "team.h" nogil:
     enum:
@@ -23,10 +24,17 @@ cdef extern from "team.h" nogil:
     void cycnn_leave(int)
     bint cycnn_on_main_thread()
     void cycnn_forget_workers()
-    void cycnn_region(int, void (*)(void*) noexcept nogil, void*)
     bint cycnn_host_run(void (*)(void*) noexcept nogil, void*)
     void cycnn_host_end()
     void cycnn_host_forget()
+
+cdef extern from *:
+    """
+    /* Without the GIL, too, Cython writes `if (PyGILState_Check()) Py_UNBLOCK_THREADS` around `prange`. It is
+     * never held here, and before Python 3.12 the answer is wrong once a sub-interpreter was made
+     * (mod_wsgi), and ends the process. */
+    #define PyGILState_Check() 0
+    """
 
 cdef extern from "omp.h" nogil:
     ctypedef enum omp_pause_resource_t:
@@ -47,22 +55,22 @@ cdef int busy = 0
 cdef int processors = omp_get_num_procs()
 
 
-cdef void take_part(void* argument) noexcept nogil:
-    """What each thread of a region does, once."""
-    cdef Region* region = <Region*> argument
-    cdef int member = openmp.omp_get_thread_num()
-    cdef int members = min(region.threads, openmp.omp_get_num_threads())
-    cycnn_enter(region.crew, member)
+cdef void take_part(const Region* region, int member) noexcept nogil:
+    """What each thread of a region does; where OpenMP has fewer, one of them comes here again."""
+    cdef int present = openmp.omp_get_num_threads()
+    cdef int members = min(region.threads, present)
+    if member < present:
+        cycnn_enter(region.crew, member)
     if member < members:
         region.work(region.job, member, members)
 
 
 cdef void open_region(void* argument) noexcept nogil:
-    cdef Region* region = <Region*> argument
+    cdef const Region* region = <const Region*> argument
+    cdef int member
     cycnn_steer(region.crew, region.team, omp_get_proc_bind())
-    # Not by `prange`: without the GIL too, Cython puts `if (PyGILState_Check()) Py_UNBLOCK_THREADS` around
-    # it (3.1.0 to 3.1.8; in `__Pyx_SaveUnknownThread` 3.2.0 to 3.3.1), and tools/annotate counts that.
-    cycnn_region(region.team, take_part, region)
+    for member in prange(region.team, num_threads=region.team, schedule="static", chunksize=1):
+        take_part(region, member)
     cycnn_leave(region.crew)
 
 
