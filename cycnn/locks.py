@@ -10,9 +10,10 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
-__all__ = ["Guards", "Lock", "together"]
+__all__ = ["Guards", "Lock", "share_guards", "together"]
 
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 _numbers = itertools.count()
@@ -47,8 +48,15 @@ class _Together:
         self._locks = locks
 
     def __enter__(self) -> None:
-        for lock in self._locks:
-            lock.__enter__()
+        taken = []
+        try:
+            for lock in self._locks:
+                lock.__enter__()
+                taken.append(lock)
+        except BaseException:  # KeyboardInterrupt, while it waits
+            for lock in reversed(taken):
+                lock.__exit__()
+            raise
 
     def __exit__(self, *_: object) -> None:
         for lock in reversed(self._locks):
@@ -61,6 +69,12 @@ def together(locks: Iterable[Lock]) -> Lock | _Together:
     return found[0] if len(found) == 1 else _Together(found)
 
 
+class Guarded(Protocol):
+    """What has guards once it belongs to a model: a layer."""
+
+    guards: Guards | None
+
+
 class Guards:
     """The locks of layers that belong together: held to read or change weights, and to train them.
 
@@ -69,6 +83,18 @@ class Guards:
 
     def __init__(self) -> None:
         self.weights, self.training = Lock(), Lock()
+
+
+_connecting = Lock()
+
+
+def share_guards(layers: Sequence[Guarded]) -> list[Guards]:
+    """The guards that each of ``layers`` has from now on: those that it had, or new ones."""
+    guards = Guards()
+    with _connecting:
+        for layer in layers:
+            layer.guards = layer.guards or guards
+    return [layer.guards for layer in layers] or [guards]
 
 
 def _after_fork_in_child() -> None:

@@ -18,7 +18,7 @@ from .graph.build import build, in_call_order
 from .graph.ir import Value
 from .kernels import dispatch
 from .layers.base import Layer, Parameter, Tensor
-from .locks import Guards, Lock, together
+from .locks import Lock, share_guards, together
 from .plan.choices import UNTUNED, Chosen
 from .plan.exact import is_exact
 from .plan.explain import Profile, profile
@@ -54,10 +54,7 @@ class Model:
         connected = (t.layer for t in in_call_order(outputs) if t.layer is not None)
         self.layers: list[Layer] = list(dict.fromkeys(connected))
         _name(self.layers)
-        guards = Guards()
-        for layer in self.layers:
-            layer.guards = layer.guards or guards
-        held = [layer.guards for layer in self.layers] or [guards]
+        held = share_guards(self.layers)
         self._guard = together(g.weights for g in held)
         self._training = together(g.training for g in held)
         self._kernels = dispatch.load()
@@ -66,7 +63,11 @@ class Model:
         self._chosen: Chosen = UNTUNED
 
     def __getstate__(self) -> dict[str, object]:
-        """For copies and pickles: layers with their weights, flat. A copy has to be compiled anew."""
+        """For copies and pickles: layers with their weights, flat. A copy has to be compiled anew.
+
+        Weights are read one by one: beside a `fit` in another thread they may be of different steps, where
+        `save` and `get_weights` wait for the end of one.
+        """
         tensors = in_call_order([*self.inputs, *self.outputs])
         number = {t: i for i, t in enumerate(tensors)}
         own = {k: v for k, v in self.__dict__.items() if k not in _CONNECTED}
@@ -239,7 +240,8 @@ class Model:
             raise ArgumentError(
                 f"Training takes a network with 1 output. Received: {len(self.outputs)}."
             )
-        self._trainer = Trainer(self, optimizer, loss, metrics)
+        with self._training, self._guard:  # weights move, which other models may share
+            self._trainer = Trainer(self, optimizer, loss, metrics)
 
     @property
     def trainer(self) -> Trainer:

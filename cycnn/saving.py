@@ -73,8 +73,10 @@ def _input_scaling(value: object) -> tuple[float, float] | None:
     if value is None:
         return None
     try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
         scale, offset = map(float, value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         scale = offset = math.nan
     if not (math.isfinite(scale) and math.isfinite(offset)):
         raise ArgumentError(

@@ -28,6 +28,16 @@ LARGE = [
         None,
         (1, 9, 7, 520),
     ),
+    case(
+        Conv2D(WINDOW, activation="relu", algorithm="direct"),
+        (2, 5, 4, 260),
+        (3, 3, 260, 520),
+        (520,),
+        (2, 5, 4, 520),
+    ),
+    case(
+        Conv2DBackwardData(STRIDED, 1, (1, 9, 8, 520), "direct"), (1, 5, 4, 260), (3, 3, 520, 260)
+    ),
     case(Conv2D(STRIDED, algorithm="winograd4"), (1, 17, 14, 60), (3, 3, 60, 520), None),
 ]
 
@@ -67,6 +77,11 @@ def test_weights_of_a_frozen_plan_are_packed_once():
 def test_few_panels_are_packed_before_so_that_threads_find_work():
     few = case(Conv2D(WINDOW, algorithm="winograd4"), (1, 9, 7, 520), (3, 3, 520, 70), None)
     assert not any("+" in name for name in runner.kernels_of(few.op, few.arrays()))
+
+
+def test_weights_are_packed_before_where_there_are_more_pixels():
+    many = case(Conv2D(WINDOW, algorithm="direct"), (1, 75, 75, 260), (3, 3, 260, 520), None)
+    assert not any("+" in name for name in runner.kernels_of(many.op, many.arrays()))
 
 
 def test_slices_must_divide_the_items():

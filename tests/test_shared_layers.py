@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import types
 
 import numpy as np
+import pytest
 
 import cycnn
 import networks
 from cycnn import layers
+from cycnn.locks import Lock, together
 from cycnn.training.optimizers import SGD
 
 
@@ -62,3 +65,38 @@ def test_a_model_waits_for_the_step_of_another_that_shares_layers(monkeypatch):
         thread.join()
     assert not np.array_equal(asked[0], before)
     assert both.trainer.step.steps == 1
+
+
+def test_an_interrupt_while_waiting_leaves_no_lock_held(monkeypatch):
+    first, second = Lock(), Lock()
+    both = together([first, second])
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(second, "_lock", types.SimpleNamespace(acquire=interrupted))
+    with pytest.raises(KeyboardInterrupt), both:
+        pass
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(first._lock.acquire(timeout=5)))
+    thread.start()
+    thread.join()
+    assert taken == [True]
+
+
+def test_compile_waits_for_a_step_of_a_model_that_shares_layers():
+    x = layers.Input((4,))
+    hidden = layers.Dense(3, seed=0)(x)
+    a, b = (cycnn.Model(x, layers.Dense(2, seed=1)(hidden)) for _ in range(2))
+    done = threading.Event()
+
+    def work() -> None:
+        b.compile("sgd")
+        done.set()
+
+    with a._training:
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert not done.wait(0.2)
+    thread.join()
+    assert done.is_set()

@@ -7,9 +7,12 @@ import pytest
 
 import cycnn
 import runner
+from case import case
 from cases import CASES
 from cycnn import functional
+from cycnn.geometry import Window
 from cycnn.ops import dense, weight_gradient_candidates
+from cycnn.ops.weight_gradient import Conv2DBackwardWeight
 
 NAMES = ("Dense", "DenseBackwardData", "Conv2D", "Conv2DBackwardData")
 PRODUCTS = [c for c in CASES if c.op.name in NAMES]
@@ -53,6 +56,17 @@ def test_gradients_of_whole_and_part_tiles(channels, filters, monkeypatch):
     with cycnn.exact():  # a plan of its own
         streamed = functional.conv2d_backward_weight(x, dy, shape, padding=1)
     np.testing.assert_array_equal(plain, streamed)
+
+
+@pytest.mark.parametrize(("filters", "groups"), [(80, 2), (80, 4), (80, 8), (720, 2)])
+@pytest.mark.parametrize("tier", runner.TIERS)
+def test_groups_whose_filters_do_not_start_on_cache_lines(filters, groups, tier, monkeypatch):
+    window = Window.make((3, 3), 1, 1)
+    op = Conv2DBackwardWeight(window, groups, (3, 3, 34, filters), algorithm="direct")
+    arrays = case(op, (1, 5, 6, 34 * groups), (1, 5, 6, filters)).arrays()
+    expected = runner.run(op, arrays, tier=tier)
+    monkeypatch.setattr(weight_gradient_candidates, "STREAM_BYTES", 0)
+    assert all(map(runner.same_bits, runner.run(op, arrays, tier=tier), expected))
 
 
 def test_large_outputs_start_on_a_cache_line():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -386,6 +390,31 @@ def test_processes_that_write_at_once_lose_nothing(file):
     several = [subprocess.Popen([*command, name]) for name in "abc"]
     assert [process.wait() for process in several] == [0, 0, 0]
     assert len(memory.recall("m")) == 90
+
+
+def test_nobody_waits_for_ever_for_a_turn(file, monkeypatch):
+    memory.keep("m", {"a": 1})
+    monkeypatch.setattr(memory, "PATIENCE", 0.05)
+    with open(f"{file}.lock") as stuck:
+        fcntl.flock(stuck, fcntl.LOCK_EX)
+        memory.keep("m", {"b": 2})
+    assert memory.recall("m") == {"a": 1, "b": 2}
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_child_does_not_keep_the_turn(file):
+    file.parent.mkdir()
+    with memory._turn(file):
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        with open(f"{file}.lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_the_file_is_bounded_and_forgets_what_was_not_used():

@@ -32,7 +32,7 @@ _guard = Lock()
 
 @dataclass(eq=False)
 class PackedWeights:
-    """Weights that keep what kernels make of them, made by `pack`; changing ``value`` has no effect."""
+    """Weights that keep what kernels make of them, made by `pack`; ``value`` is read-only."""
 
     value: np.ndarray
     name: str = "w"

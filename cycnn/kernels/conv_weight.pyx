@@ -283,14 +283,14 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* dy, con
         block.dy = from_dy
         block.dy_step = a.k
         tiles = count(a.channels, MR2 if width > VL else TALL)
-        if (a.k > NR and (r1 - r0) * a.s * tiles >= READINGS) or width != NR and (
+        i0 = part.channel * tiles // a.channel_blocks
+        i1 = (part.channel + 1) * tiles // a.channel_blocks
+        if (a.k > NR and (r1 - r0) * a.s * (i1 - i0) >= READINGS) or width != NR and (
                 block.end * a.k - a.k + k0 + count(width, VL) * VL > a.n * a.p * a.q * a.k):
             pack_panel(a, block, from_dy, width, packed)
             block.dy = packed
             block.dy_step = NR
         together = rows_together(a.channels, width) if a.folded else 1
-        i0 = part.channel * tiles // a.channel_blocks
-        i1 = (part.channel + 1) * tiles // a.channel_blocks
         for i in range(i0, i1):
             r = r0
             while r < r1:
@@ -353,7 +353,8 @@ cdef void item(const Attributes* a, Py_ssize_t number, bint follows, const float
     for i in range(part.blocks):
         place(a, &part, i, &block)
         block.add = i > 0 or a.accumulate
-        block.stream = (a.stream and not block.add and part.blocks == 1 and a.k % LINE == 0
+        block.stream = (a.stream and not block.add and part.blocks == 1
+                        and a.k // a.groups % LINE == 0
                         and <size_t> out % (LINE * sizeof(float)) == 0)
         if a.distant and part.size and i + 1 < part.blocks:
             place(a, &part, i + 1, &next_block)

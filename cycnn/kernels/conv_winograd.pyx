@@ -13,7 +13,7 @@ so the sums over channels are side^2 matrix products, one for each *point*, of m
     v[point][tile][channel of x]  *  panel[point][channel of x][NR channels of y]  =  z[point][tile][NR]
 
 with panels from `pack_winograd`; with stride 2 the points of odd pixels share them. Pixels outside an
-image are zero, and a value that is not finite reaches every output of the tiles that read it. x and y
+image are zero, and a value that is not finite may reach any output of the tiles that read it. x and y
 must not overlap; b and the residual may be absent, and y may be the residual, which is laid out like it.
 Pixels of x and y lie as far apart as the attributes say.
 

@@ -139,7 +139,8 @@ class Conv2D(Op):
 
         x, w, b, *residual = node.inputs
         dy = activation_gradient(graph, self.activation, node.output, dys[0])
-        algorithm = self.algorithm if self.window.strides == (1, 1) else "direct"
+        strided = self.window.strides != (1, 1)
+        algorithm = "direct" if strided and "winograd" in self.algorithm else self.algorithm
         return [
             graph.add(Conv2DBackwardData(self.window, self.groups, x.spec.shape, algorithm), dy, w),
             graph.add(

@@ -313,13 +313,14 @@ def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
     work = c.flops / c.groups
     problem = (c, *reads.present)
     packing, nbytes = c.packing(target, nv)
-    by_panel = c.groups == 1 and packs_by_panel(target, reads.w, panels, nbytes)
+    few = 4 * c.images * math.prod(c.x_shape) <= nbytes  # every panel passes over all of x
+    by_panel = c.groups == 1 and few and packs_by_panel(target, reads.w, panels, nbytes)
     tiles = target.choose("tiles", problem, TILES_OPTIONS, TILES)
     pixel_blocks, panel_blocks = cut(c.pixels, panels, height, work, tiles)
     panels_first = target.choose(
         "panels first",
         problem,
-        (False, True) if c.groups * panel_blocks > 1 else (),
+        (False, True) if c.groups * panel_blocks > 1 and not by_panel else (),
         _prefer_panels(c),
     )
     kernel = target.kernels.conv_direct.convolve(

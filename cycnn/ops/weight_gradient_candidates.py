@@ -198,7 +198,7 @@ def _direct_kernel(kernels: Kernels, problem: Problem, accumulate: bool, **parts
         problem.groups,
         folded=problem.folded,
         accumulate=accumulate,
-        stream=4 * problem.weights >= STREAM_BYTES,
+        stream=parts["chunks"] == 1 and 4 * problem.weights >= STREAM_BYTES,
         **parts,
     )
 

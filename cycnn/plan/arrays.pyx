@@ -2,7 +2,7 @@
 
 The C library hands large blocks back to the system as soon as they are freed, and the next one of the
 same size is paid for in page faults again, as much as a convolution costs. What arrays leave behind
-is therefore kept, up to `KEPT` bytes, for the next array of about that size.
+is therefore kept, up to `LIMIT` bytes, for the next array of about that size.
 """
 
 cimport cython
@@ -17,11 +17,23 @@ cnp.import_array()
 cdef extern from "team.h" nogil:
     void* cycnn_allocate(size_t)
 
+cdef extern from *:
+    """
+    #ifdef __SANITIZE_ADDRESS__     /* which is to see what is used after it was freed */
+    #define CYCNN_KEPT 0
+    #else
+    #define CYCNN_KEPT (64 << 20)
+    #endif
+    """
+    enum:
+        CYCNN_KEPT  # bytes, at most, of all that is kept
+
 cdef enum:
     LARGE = 131072  # bytes of an array; smaller ones the C library keeps itself
-    KEPT = 67108864  # bytes, at most, of all that is kept
     SLOTS = 16
     DIMS = 64   # as many as an array can have
+
+LIMIT = CYCNN_KEPT
 
 cdef struct Piece:
     void* address
@@ -57,10 +69,10 @@ cdef Piece take(Py_ssize_t nbytes) noexcept:
 cdef void leave(Piece piece) noexcept:
     """Keep ``piece``, in place of the oldest where there are too many or too much."""
     global pieces, kept_total
-    if piece.nbytes > KEPT:
+    if piece.nbytes > CYCNN_KEPT:
         free(piece.address)
         return
-    while pieces == SLOTS or kept_total + piece.nbytes > KEPT:
+    while pieces == SLOTS or kept_total + piece.nbytes > CYCNN_KEPT:
         free(remove(0).address)
     kept[pieces] = piece
     pieces += 1
@@ -108,6 +120,8 @@ cdef object new_result(int ndim, cnp.npy_intp* shape, int type_number):
 
 cdef int read_shape(object shape, cnp.npy_intp* sizes) except -1:
     cdef int d
+    if len(shape) > DIMS:
+        raise ValueError(f"an array has at most {DIMS} axes")
     for d in range(len(shape)):
         sizes[d] = shape[d]
     return len(shape)

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from ..graph.ir import Value
+from .arena import ALIGNMENT
 from .arrays import empty
 from .executor import Program
 from .lower import Buffer, PlannedStep
 
 __all__ = ["Weights", "run_step"]
+
+BLOCK_BYTES = 2**25  # most, of a block that is not for one array
+
+
+class _Shelf:
+    """Memory for arrays that stay as long as each other: pieces of blocks that grow with what there is.
+
+    Large blocks are on huge pages. A pass over a network reads each weight once, and small pages would have
+    to be looked up in memory, one after the other.
+    """
+
+    def __init__(self) -> None:
+        self._block = np.empty(0, np.uint8)
+        self._used = self._total = 0
+
+    def empty(self, shape: tuple[int, ...], dtype: object = np.uint8) -> np.ndarray:
+        """Like `arrays.empty`."""
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        if self._used + nbytes > self._block.nbytes:
+            self._block = empty((max(nbytes, min(self._total, BLOCK_BYTES)),), np.uint8)
+            self._used = 0
+        piece = self._block[self._used : self._used + nbytes]
+        self._used += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        self._total += nbytes
+        return piece.view(dtype).reshape(shape)
 
 
 class Weights:
@@ -26,6 +53,7 @@ class Weights:
         self.frozen = frozen
         self._instead = instead or {}
         self._arrays: dict[object, np.ndarray] = {}
+        self._shelf = _Shelf()
 
     @property
     def nbytes(self) -> int:
@@ -40,7 +68,7 @@ class Weights:
         if not self.frozen:
             return self._instead.get(source, source).value
         if source not in self._arrays:
-            self._arrays[source] = empty(source.shape, source.dtype)
+            self._arrays[source] = self._shelf.empty(source.shape, source.dtype)
             self._arrays[source][...] = source.value
         return self._arrays[source]
 
@@ -62,7 +90,10 @@ class Weights:
         last = {b: step for step in missing for b in step.reads}
         for step in missing:
             sources = [None if b is None else self._operand(b, keys, made) for b in step.reads]
-            targets = [empty((b.nbytes,), np.uint8) for b in step.writes]
+            targets = [
+                (self._shelf.empty if b in wanted else empty)((b.nbytes,), np.uint8)
+                for b in step.writes
+            ]
             run_step(step, sources, targets)
             made.update(zip(step.writes, targets, strict=True))
             for buffer in step.reads:

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import platform
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ except ImportError:  # not a POSIX system
 
 __all__ = ["LIMIT", "keep", "location", "machine", "recall"]
 
+PATIENCE = 5.0  # seconds
 LIMIT = 4096
 FORMAT = "cycnn tuning 1"
 BROKEN = (OSError, ValueError, RecursionError)
@@ -90,12 +92,34 @@ def keep(machine: str, answers: Chosen) -> None:
 
 @contextlib.contextmanager
 def _turn(path: Path) -> Iterator[None]:
-    """One process, and one thread of it, at a time, where the system has locks for files."""
-    with open(path.with_name(path.name + ".lock"), "ab") as file:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
+    """One process, and one thread of it, at a time, where the system has locks for files.
+
+    Nobody waits longer than `PATIENCE`: answers are worth less than a process that hangs.
+    """
+    if fcntl is None:
         yield
+        return
+    file = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY | os.O_CREAT, 0o666)
+    try:
+        _lock(file)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)  # a child made by fork shares what is open
+        os.close(file)
+
+
+def _lock(file: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        except OSError:  # a file system without locks
+            return
+        else:
+            return
 
 
 def _read(path: Path) -> dict[str, Option]:
