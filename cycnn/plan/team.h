@@ -183,6 +183,8 @@ static inline void cycnn_forget_workers(void) {}
  * two at most, whatever the number of Python threads. One job at a time: the caller owns the team.
  */
 
+typedef void (*cycnn_job)(void *);
+
 static struct {
     pthread_mutex_t mutex;
     pthread_cond_t posted, done;
