@@ -6,6 +6,7 @@ ever in it. (What the lock guarded is only ever replaced whole, so the child fin
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
@@ -48,15 +49,10 @@ class _Together:
         self._locks = locks
 
     def __enter__(self) -> None:
-        taken = []
-        try:
+        with contextlib.ExitStack() as taken:  # an interrupt may come while one waits
             for lock in self._locks:
-                lock.__enter__()
-                taken.append(lock)
-        except BaseException:  # KeyboardInterrupt, while it waits
-            for lock in reversed(taken):
-                lock.__exit__()
-            raise
+                taken.enter_context(lock)
+            taken.pop_all()
 
     def __exit__(self, *_: object) -> None:
         for lock in reversed(self._locks):
