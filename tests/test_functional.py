@@ -52,7 +52,7 @@ def test_packing_checks_what_it_is_told():
         ({"strides": 0}, "`strides`"),
         ({"padding": "full"}, "`padding`"),
         ({"dilation_rate": -1}, "`dilation_rate`"),
-        ({"groups": 3}, "divisible by `groups`"),
+        ({"groups": 3}, "`groups` must divide .*groups=3, filters="),
         ({"algorithm": "fft"}, "`algorithm`"),
     ]:
         with pytest.raises(ArgumentError, match=text):

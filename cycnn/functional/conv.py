@@ -10,6 +10,7 @@ from ..geometry import Window, to_axes
 from ..layers.activation import check_activation
 from ..ops import conv, weight_gradient
 from ..ops import dense as dense_ops
+from ..ops.base import Spec
 from .compute import PackedWeights, array, compute
 
 __all__ = [
@@ -48,12 +49,9 @@ def pack(
     value = as_float32(w, "w").copy()
     value.flags.writeable = False
     if value.ndim == 4:
-        _window(value, strides, padding, dilation_rate)
+        window = _window(value, strides, padding, dilation_rate)
         (groups,) = to_axes(groups, "groups", 1)
-        if value.shape[3] % groups:
-            raise ShapeError(
-                f"The filters of `w` (={value.shape[3]}) must be divisible by `groups` (={groups})."
-            )
+        conv.check_filters("pack", Spec(value.shape), window, groups)
         conv.check_algorithm(algorithm)
     return PackedWeights(value)
 

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from ..graph.ir import Graph, Node, Value
     from ..plan.lower import Target
 
-__all__ = ["ALGORITHMS", "Conv2D", "Conv2DBackwardData", "check_algorithm", "check_applies"]
+__all__ = [
+    "ALGORITHMS",
+    "Conv2D",
+    "Conv2DBackwardData",
+    "check_algorithm",
+    "check_applies",
+    "check_filters",
+]
 
 ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
 
@@ -48,7 +55,9 @@ def check_applies(op: str, algorithm: str, window: Window, groups: int) -> None:
         )
 
 
-def _check_filters(op: str, w: Spec, window: Window, groups: int, channels: int | None) -> None:
+def check_filters(
+    op: str, w: Spec, window: Window, groups: int, channels: int | None = None
+) -> None:
     """Raise `ShapeError` unless w is (kh, kw, channels / groups, filters) for ``window``."""
     require_rank(op, "w", w, 4, "(kh, kw, channels / groups, filters)")
     if 0 in w.shape:
@@ -120,7 +129,7 @@ class Conv2D(Op):
         require_rank("Conv2D", "x", x, 4, "(N, H, W, C)")
         activation_code(self.activation)
         check_applies("Conv2D", self.algorithm, self.window, self.groups)
-        _check_filters("Conv2D", w, self.window, self.groups, x.shape[3])
+        check_filters("Conv2D", w, self.window, self.groups, x.shape[3])
         if b is not None and b.shape != w.shape[3:]:
             raise ShapeError(
                 f"`Conv2D` takes b of shape {w.shape[3:]}. Received: b of shape {b.shape}."
@@ -220,7 +229,7 @@ class Conv2DBackwardData(Op):
     def infer(self, dy: Spec, w: Spec, absent: None = None, residual: Spec | None = None) -> Spec:
         require_rank("Conv2DBackwardData", "dy", dy, 4, "(N, P, Q, K)")
         check_applies("Conv2DBackwardData", self.algorithm, self.window, self.groups)
-        _check_filters("Conv2DBackwardData", w, self.window, self.groups, self.x_shape[3])
+        check_filters("Conv2DBackwardData", w, self.window, self.groups, self.x_shape[3])
         y_shape = (self.x_shape[0], *self.window.output(self.x_shape[1:3]), w.shape[3])
         if dy.shape != y_shape:
             raise ShapeError(
