@@ -170,10 +170,6 @@ cdef bint fits(const Array* spec, object array) noexcept:
             or cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(a), spec.type_number))
 
 
-cdef object empty(const Array* spec):
-    return new_result(spec.ndim, <cnp.npy_intp*> spec.shape, spec.type_number)
-
-
 cdef int fill_arrays(Array* arrays, list specs, Py_ssize_t n_buffers) except -1:
     cdef cnp.dtype dtype
     for k, (number, shape, dtype) in enumerate(specs):
@@ -283,7 +279,9 @@ cdef class Program:
 
     def empty_outputs(self):
         """New arrays for the outputs of one call."""
-        return [empty(&self.arrays[self.n_inputs + k]) for k in range(self.n_outputs)]
+        cdef Array* outputs = self.arrays + self.n_inputs
+        return [new_result(outputs[k].ndim, outputs[k].shape, outputs[k].type_number)
+                for k in range(self.n_outputs)]
 
     def takes(self, x):
         """Whether ``x`` can be given to `call` as it is."""
@@ -301,7 +299,7 @@ cdef class Program:
             return results
         if not fits(self.arrays, x):
             self._refuse(0, x)
-        y = empty(outputs)
+        y = new_result(outputs.ndim, outputs.shape, outputs.type_number)
         cdef Block block = pool.borrow()
         cdef char** buffers
         try:

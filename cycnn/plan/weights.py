@@ -29,7 +29,7 @@ class _Shelf:
         self._block = np.empty(0, np.uint8)
         self._used = self._total = 0
 
-    def empty(self, shape: tuple[int, ...], dtype: object = np.uint8) -> np.ndarray:
+    def empty(self, shape: tuple[int, ...], dtype: object) -> np.ndarray:
         """Like `arrays.empty`."""
         nbytes = math.prod(shape) * np.dtype(dtype).itemsize
         if self._used + nbytes > self._block.nbytes:
