@@ -161,8 +161,7 @@ def _emit_narrow(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
     grouped = target.kernels.conv_grouped
     shape = c.taps, c.x_channels, c.y_channels, c.groups
     step, vectors, nbytes = grouped.pack(*shape, c.transposed)
-    packed = target.temporary(nbytes)
-    target.emit(step, [reads.w], [packed], cost=Cost(0, 2 * nbytes))
+    packed = reads.pack(target, step, nbytes)
     _emit_bands(c, target, grouped.convolve, reads, packed, y, vectors)
 
 
@@ -177,7 +176,8 @@ def _is_wide(c: Correlation, target: Target) -> bool:
 
 def _emit_wide(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
     convolve = target.kernels.conv_grouped_wide.convolve
-    _emit_bands(c, target, convolve, reads, c.pack(target, reads.w, 1), y, c.groups)
+    packed = reads.pack(target, *c.packing(target, nv=1))
+    _emit_bands(c, target, convolve, reads, packed, y, c.groups)
 
 
 BLOCK_BYTES = 64 * 1024  # of the weights of a block of groups, which stay near while pixels pass
@@ -283,7 +283,8 @@ def _emit_thin(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
         x_step=c.x_step,
         y_step=c.y_step,
     )
-    reads.emit(target, kernel, c.pack(target, reads.w, nv, reverse=c.transposed), y)
+    packed = reads.pack(target, *c.packing(target, nv, reverse=c.transposed))
+    reads.emit(target, kernel, packed, y)
 
 
 def _has_empty_lanes(c: Correlation, target: Target) -> bool:
@@ -339,10 +340,8 @@ def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         x_step=c.x_step,
         y_step=c.y_step,
     )
-    if by_panel:
-        reads.emit_by_panel(target, packing, kernel, panels, nbytes, y)
-    else:
-        reads.emit(target, kernel, c.pack(target, reads.w, nv), y)
+    packed = reads.pack(target, packing, nbytes, panels if by_panel else 0)
+    reads.emit(target, kernel, packed, y)
 
 
 def _cut_by_rows(c: Correlation, nv: int, height: int) -> bool:

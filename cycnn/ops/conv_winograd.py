@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from .base import Cost
-from .dense import packs_by_panel
+from .dense import ByPanel, packs_by_panel
 
 if TYPE_CHECKING:
     from ..plan.lower import Buffer, Target
@@ -128,12 +128,15 @@ class _Work(NamedTuple):
         pack = self.target.kernels.pack_winograd
         return pack.panel_bytes(self.m, self.c.depth, self.c.filters, self.nv)
 
-    def packing(self) -> tuple:
-        """The kernel that transforms the weights."""
+    def packing(self) -> tuple[tuple, int]:
+        """The kernel that transforms the weights, and how many bytes that makes; neither depends on the
+        size of an image, so that plans share them."""
         c, pack = self.c, self.target.kernels.pack_winograd
         if c.transposed:
-            return pack.columns(self.m, c.depth, c.filters, self.nv)
-        return pack.rows(self.m, c.rows.in_step, c.depth, c.filters, self.nv)
+            step = pack.columns(self.m, c.depth, c.filters, self.nv)
+        else:
+            step = pack.rows(self.m, c.rows.in_step, c.depth, c.filters, self.nv)
+        return step, self.panel_bytes
 
     def transformed_bytes(self, tiles: int, block: int) -> int:
         kernel = self.target.kernels.conv_winograd
@@ -174,12 +177,12 @@ def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         options = tuple(height * n for n in BLOCK_OPTIONS)
         block = target.choose("tiles", problem, options, block)
         kernel = work.kernel("convolve", 0, work.tiles, block, activation=c.activation)
-        reads.emit(target, kernel, _pack(work, reads.w), y)
+        reads.emit(target, kernel, reads.pack(target, *work.packing()), y)
         return
     step_tiles = target.choose("tiles of a step", problem, STEP_OPTIONS, STEP_TILES)
     most = max(STEP_BYTES // work.transformed_bytes(1, 1), 1)
     by_panel = work.tiles <= most and packs_by_panel(target, reads.w, work.panels, work.panel_bytes)
-    packed = None if by_panel else _pack(work, reads.w)
+    packed = reads.pack(target, *work.packing(), work.panels if by_panel else 0)
     for first in range(0, work.tiles, most):
         last = min(first + most, work.tiles)
         _emit_two_steps(work, reads, packed, y, first, last, step_tiles)
@@ -188,13 +191,13 @@ def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
 def _emit_two_steps(
     work: _Work,
     reads: Reads,
-    packed: Buffer | None,
+    packed: Buffer | ByPanel,
     y: Buffer,
     first: int,
     last: int,
     step_tiles: int,
 ) -> None:
-    """Emit both steps for some tiles; where w is not ``packed``, that is done panel by panel."""
+    """Emit both steps for some tiles."""
     c, tiles = work.c, last - first
     wanted = STEP_ITEMS if work.panel_bytes <= FAR else 1
     blocks = math.ceil(tiles / step_tiles)
@@ -205,21 +208,9 @@ def _emit_two_steps(
     kernel = work.kernel("transform", first, last, block)
     moved = 4 * c.images * math.prod(c.x_shape) * tiles // work.tiles + v.nbytes
     work.target.emit(kernel, [reads.x], [v], cost=Cost(0, moved))
-    panels_first = packed is None or v.nbytes * work.panels < work.panel_bytes * blocks
+    panels_first = isinstance(packed, ByPanel) or v.nbytes * work.panels < work.panel_bytes * blocks
     form = {"panels_first": panels_first, "activation": c.activation}
     kernel = work.kernel("multiply", first, last, block, **form)
     flops = 2 * _points(work.m, c) * tiles * c.depth * c.filters
     cost = Cost(flops, v.nbytes + work.panel_bytes)
-    reads = reads._replace(x=v)
-    if packed is None:
-        size = work.panels, work.panel_bytes
-        reads.emit_by_panel(work.target, work.packing(), kernel, *size, y, cost)
-    else:
-        reads.emit(work.target, kernel, packed, y, cost)
-
-
-def _pack(work: _Work, w: Buffer) -> Buffer:
-    """Emit the transform of the weights; it depends on no size of an image, so plans share it."""
-    packed = work.target.temporary(work.panel_bytes)
-    work.target.emit(work.packing(), [w], [packed], cost=Cost(0, packed.nbytes + w.nbytes))
-    return packed
+    reads._replace(x=v).emit(work.target, kernel, packed, y, cost)

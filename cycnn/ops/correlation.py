@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..geometry import Window
-from .base import Cost
 
 if TYPE_CHECKING:
-    from ..plan.lower import Buffer, Target
+    from ..plan.lower import Target
 
 __all__ = ["Axis", "Correlation", "backward_axes", "forward_axes"]
 
@@ -146,10 +145,3 @@ class Correlation:
         else:
             step = pack.rows((self.taps, self.depth, self.y_channels), nv, self.groups)
         return step, pack.panel_bytes(self.filters, self.depth, nv, self.taps, self.groups)
-
-    def pack(self, target: Target, w: Buffer, nv: int, reverse: bool = False) -> Buffer:
-        """Emit the packing of w."""
-        step, nbytes = self.packing(target, nv, reverse)
-        packed = target.temporary(nbytes)
-        target.emit(step, [w], [packed], cost=Cost(0, 2 * nbytes))
-        return packed

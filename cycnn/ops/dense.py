@@ -20,6 +20,7 @@ __all__ = [
     "ITEMS",
     "ITEM_FLOPS",
     "TILES_OPTIONS",
+    "ByPanel",
     "Dense",
     "DenseBackwardData",
     "Reads",
@@ -28,6 +29,14 @@ __all__ = [
     "packs_by_panel",
     "streams",
 ]
+
+
+class ByPanel(NamedTuple):
+    """Weights that their product packs itself: each panel before the items that take it."""
+
+    packing: tuple
+    nbytes: int  # of all panels
+    panels: int
 
 
 class Reads(NamedTuple):
@@ -43,37 +52,36 @@ class Reads(NamedTuple):
         """Whether there is a bias, and a residual."""
         return self.b is not None, self.residual is not None
 
-    def emit(
-        self, target: Target, kernel: tuple, packed: Buffer, y: Buffer, cost: Cost | None = None
-    ) -> None:
-        """Emit ``kernel`` with w packed, into y; y may take the residual's place."""
-        self._emit(target, kernel, (self.x, packed), y, cost)
+    def pack(
+        self, target: Target, packing: tuple, nbytes: int, panels: int = 0
+    ) -> Buffer | ByPanel:
+        """w as `emit` takes it: packed by a step of its own, or, given ``panels``, one by one as used."""
+        if panels:
+            return ByPanel(packing, nbytes, panels)
+        packed = target.temporary(nbytes)
+        target.emit(packing, [self.w], [packed], cost=Cost(0, self.w.nbytes + nbytes))
+        return packed
 
-    def emit_by_panel(
+    def emit(
         self,
         target: Target,
-        packing: tuple,
         kernel: tuple,
-        panels: int,
-        nbytes: int,
+        packed: Buffer | ByPanel,
         y: Buffer,
         cost: Cost | None = None,
     ) -> None:
-        """Emit ``kernel``, whose items take panel after panel, with ``packing`` of each before it.
+        """Emit ``kernel`` with w packed, into y; y may take the residual's place.
 
-        ``nbytes`` is the size of all panels.
+        Where w is packed `ByPanel`, items of ``kernel`` take panel after panel.
         """
-        chain = target.kernels.chain
-        operands = (0, chain.THROUGH), (1, chain.THROUGH, 2, 3, 4)
-        kernel = chain.chain(packing, kernel, panels, nbytes // panels, *operands)
-        self._emit(target, kernel, (self.w, self.x), y, cost)
-
-    def _emit(
-        self, target: Target, kernel: tuple, first: tuple, y: Buffer, cost: Cost | None
-    ) -> None:
+        first = self.x, packed
+        if isinstance(packed, ByPanel):
+            chain, (packing, nbytes, panels) = target.kernels.chain, packed
+            operands = (0, chain.THROUGH), (1, chain.THROUGH, 2, 3, 4)
+            kernel = chain.chain(packing, kernel, panels, nbytes // panels, *operands)
+            first = self.w, self.x
         in_place = (3, 0) if self.residual else None
-        operands = [*first, self.b, self.residual]
-        target.emit(kernel, operands, [y], in_place=in_place, cost=cost)
+        target.emit(kernel, [*first, self.b, self.residual], [y], in_place=in_place, cost=cost)
 
 
 PANEL_BYTES = 2**22
@@ -154,11 +162,7 @@ def emit_gemm(
         a_step=x_step,
         y_step=y_step,
     )
-    if by_panel:
-        reads.emit_by_panel(target, packing, kernel, panels, nbytes, y)
-        return
-    packed = target.temporary(nbytes)
-    target.emit(packing, [reads.w], [packed], cost=Cost(0, 8 * depth * columns))
+    packed = reads.pack(target, packing, nbytes, panels if by_panel else 0)
     reads.emit(target, kernel, packed, y)
 
 
