@@ -115,7 +115,6 @@ class Conv2D(Op):
     groups: int = 1
     activation: str | None = None
     algorithm: str = "auto"
-    onnx = "Conv"
 
     @property
     def linear(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ..errors import ShapeError
 from .base import Cost, Op, Spec
@@ -30,8 +29,6 @@ class _View(Op):
 class Flatten(_View):
     """``(N, d1, d2, ...) -> (N, d1 * d2 * ...)``, in row-major order."""
 
-    onnx: ClassVar[str] = "Flatten"
-
     def infer(self, x: Spec) -> Spec:
         if x.rank < 1:
             raise ShapeError(f"`Flatten` takes x with a batch dim. Received shape {x.shape}.")
@@ -47,7 +44,6 @@ class Reshape(_View):
     """``(N, ...) -> (N, *shape)``: every sample in another shape, in row-major order."""
 
     shape: tuple[int, ...]
-    onnx: ClassVar[str] = "Reshape"
 
     def infer(self, x: Spec) -> Spec:
         inner = x.shape[1:]
