@@ -2,7 +2,7 @@
 
 Switches (environment); changing one makes the next build start afresh:
     CYCNN_SANITIZE=address,undefined   instrument the C code
-    CYCNN_DEBUG=1                      bounds checks and None checks in Cython, no optimisation
+    CYCNN_DEBUG=1                      bounds checks and None checks in Cython, little optimisation
 """
 
 import copy
