@@ -20,6 +20,7 @@ from convolutions import (
     SPLIT_DEPTHWISE,
     WINOGRAD,
     WINOGRAD_STRIDED,
+    C,
     window,
 )
 from cycnn.geometry import Window
@@ -65,6 +66,17 @@ DENSE = [
     (128, 84, 10),
     (129, 257, 65),
     (13, 1030, 70),
+]
+
+# columns that leave half a vector of some tier empty: every height of a tile, odd and even depths, and
+# columns of each tier
+NARROW = [
+    *((n, 7, 24) for n in (*range(1, 16), 28, 29)),
+    *((n, 6, 40) for n in (*range(1, 12), 18, 19)),
+    *((n, 9, 8) for n in (1, 12, 13, 14, 15)),
+    *((15, 1, n) for n in (1, 2, 4, 5, 6, 8, 9, 10, 12, 18, 20, 24, 36, 40)),
+    *((5, 2, n) for n in (1, 2, 4, 5, 6, 8, 9, 10, 12, 18, 20, 24, 36, 40)),
+    (0, 3, 24),
 ]
 
 # ---- pooling: image, window ----------------------------------------------------------------------
@@ -297,4 +309,18 @@ CASES = [
     *(c.forward(*EPILOGUES[i // 2 % 4]) for i, c in enumerate(WINOGRAD_STRIDED)),
     *(c.forward(*EPILOGUES[i % 4], residual=True) for i, c in enumerate(WINOGRAD_STRIDED[::5])),
     *(c.forward(i % 2 == 0, f) for i, c in enumerate(WINOGRAD_STRIDED[1:60:19]) for f in FUNCTIONS),
+    *(
+        case(Dense(activation), (n, i), (i, u), (u,) if bias else None)
+        for k, (n, i, u) in enumerate(NARROW)
+        for bias, activation in [EPILOGUES[k % 4]]
+    ),
+    *(case(Dense(f), (n, i), (i, u), (u,)) for n, i, u in NARROW[::9] for f in FUNCTIONS),
+    *(case(DenseBackwardData(), (n, i), (u, i)) for n, i, u in NARROW),
+    *(case(DenseBackwardData(), (3000, 96), (n, 96)) for n in (5, 20, 40)),
+    *(case(Dense(), (900, 75), (75, n), None) for n in (5, 20, 40)),
+    *(
+        C((n, 1, 1, i), u, window(1)).forward(*EPILOGUES[k % 4], residual=True)
+        for k, (n, i, u) in enumerate(NARROW)
+    ),
+    *(C((2, 5, 6, 30), n, window(1, 2)).forward(True, "silu") for n in (8, 20, 24, 40)),
 ]

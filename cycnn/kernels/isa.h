@@ -209,6 +209,14 @@ CYCNN_INLINE void vstore_part(float *p, vf a, ptrdiff_t n)
 }
 #endif
 
+/* p[0] p[1] p[0] p[1] ... */
+CYCNN_INLINE vf vset2(const float *p)
+{
+    typedef int64_t pairs __attribute__((vector_size(CYCNN_VECTOR_BYTES)));
+    int64_t pair;
+    memcpy(&pair, p, sizeof pair);
+    return (vf)(pair + (pairs){});
+}
 /* a[0] b[0] a[1] b[1] ... from the lower and from the upper halves of a and b */
 #if CYCNN_VECTOR_BYTES == 64
 CYCNN_INLINE vf vzip_low(vf a, vf b)

@@ -45,6 +45,8 @@ cdef extern from "isa.h" nogil:
     vf vload_part(const float*, Py_ssize_t)
     vf vload_part_or(const float*, Py_ssize_t, vf)
     void vstore_part(float*, vf, Py_ssize_t)
+    vf vset2(const float*)
+    vf vzip_low(vf, vf)
     void vtranspose(vf*)
     float vhsum(vf)
     float vhmax(vf)

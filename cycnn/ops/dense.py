@@ -132,6 +132,10 @@ def emit_gemm(
 
     w is (depth, columns), or (columns, depth) where ``transposed``; it is packed before, or as it is used.
     """
+    if target.kernels.gemm_narrow.suits(columns):
+        steps = {"x_step": x_step, "y_step": y_step}
+        _emit_narrow(target, (rows, depth, columns), reads, y, transposed, activation, **steps)
+        return
     pack = target.kernels.pack
     nv = pack.panel_vectors(columns)
     packing = pack.columns if transposed else pack.rows
@@ -164,6 +168,30 @@ def emit_gemm(
     )
     packed = reads.pack(target, packing, nbytes, panels if by_panel else 0)
     reads.emit(target, kernel, packed, y)
+
+
+def _emit_narrow(
+    target: Target,
+    shape: tuple[int, int, int],
+    reads: Reads,
+    y: Buffer,
+    transposed: bool,
+    activation: int,
+    *,
+    x_step: int | None,
+    y_step: int | None,
+) -> None:
+    """`emit_gemm` for few columns, the last of which leave half a vector empty."""
+    rows, depth, columns = shape
+    narrow = target.kernels.gemm_narrow
+    packing, nbytes = narrow.pack(depth, columns, transposed)
+    problem = (*shape, activation, x_step, y_step, *reads.present)
+    tiles = target.choose("tiles", problem, TILES_OPTIONS, TILES)
+    flops = 2 * rows * depth * columns
+    row_blocks, _ = cut(rows, 1, narrow.tile_height(columns), flops, tiles)
+    steps = {"a_step": x_step, "y_step": y_step}
+    kernel = narrow.multiply(*shape, row_blocks=row_blocks, activation=activation, **steps)
+    reads.emit(target, kernel, reads.pack(target, packing, nbytes), y)
 
 
 def cut(rows: int, panels: int, height: int, flops: float, tiles: int) -> tuple[int, int]:
