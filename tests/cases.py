@@ -11,6 +11,7 @@ import numpy as np
 
 from case import Case, case, given
 from convolutions import (
+    APART,
     CHANNELS,
     CONVOLUTIONS,
     DEPTHWISE,
@@ -323,4 +324,5 @@ CASES = [
         for k, (n, i, u) in enumerate(NARROW)
     ),
     *(C((2, 5, 6, 30), n, window(1, 2)).forward(True, "silu") for n in (8, 20, 24, 40)),
+    *(c.backward_weight(i % 3 == 0) for i, c in enumerate(APART)),
 ]

@@ -260,4 +260,15 @@ WINOGRAD_STRIDED = winograd(
     C((5, 52, 53, 4), 6, window(3, 2, 1)),
     C((1, 14, 14, 520), 72, window(3, 2, 1)),
 )
+# gradients of weights whose tiles of channels are copied, in several blocks of pixels
+APART = [
+    C((2, 15, 14, 259), 20, window(3, 1, 1)),
+    C((1, 7, 7, 256), 33, window(3, 1, "same")),
+    C((3, 9, 8, 257), 17, window(3, 2, ((1, 0), (0, 1)))),
+    C((1, 21, 20, 258), 48, window((2, 3), 1, ((0, 1), (2, 1)), (3, 2))),
+    C((2, 5, 6, 518), 40, window(3, 1, 1), groups=2),
+    C((40, 1, 6, 256), 24, window((1, 3))),
+    C((40, 3, 1, 256), 130, window((3, 1), 1, ((2, 2), (0, 0)))),
+    C((0, 5, 6, 256), 24, window(3)),
+]
 DEPTHWISE = [c for c in CONVOLUTIONS if c.groups == c.x[3]]

@@ -123,7 +123,7 @@ def test_rounding_errors_beside_those_of_direct_summation(layer, tier):
         errors[algorithm] = np.sqrt(np.mean((dw - expected) ** 2) / np.mean(expected**2))
     assert errors["direct"] < 1e-6
     assert errors["winograd2"] < 2 * errors["direct"]
-    assert errors["winograd4"] < 3.5 * errors["direct"]
+    assert errors["winograd4"] < 4 * errors["direct"]
 
 
 # ---- values that are not finite ------------------------------------------------------------------

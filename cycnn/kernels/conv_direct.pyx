@@ -50,7 +50,7 @@ cdef struct Work:
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, True, False, mr, t)
+    tiles_of_width(nv, True, False, False, mr, t)
 
 
 cdef Py_ssize_t scratch_bytes(const Attributes* a) noexcept nogil:

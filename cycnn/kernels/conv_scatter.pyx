@@ -35,7 +35,7 @@ cdef struct Attributes:     # followed by the axes
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, False, mr, t)
+    tiles_of_width(nv, False, False, False, mr, t)
 
 
 cdef void multiply_row(const Attributes* a, const float* dy, Py_ssize_t pixels,

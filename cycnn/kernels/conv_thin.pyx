@@ -40,11 +40,11 @@ cdef struct Attributes:
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, False, mr, t)
+    tiles_of_width(nv, False, False, False, mr, t)
 
 
 cdef void stream_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, True, mr, t)
+    tiles_of_width(nv, False, True, False, mr, t)
 
 
 cdef void copy_pixels(const Attributes* a, const float* x, Py_ssize_t n, float* to) noexcept nogil:

@@ -20,25 +20,25 @@ An item is one part of ``dw`` over one chunk of the pixels. With several chunks,
 its sum to ``out[z]`` and `reduce.chunks` adds them up in order, so the bits depend on shapes alone.
 """
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from .ahead cimport LINE, Ahead, fetch, lines
-from .isa cimport MR2, VL, vload, vload_part, vstore, vstream_end
-from .outer cimport NR, TALL, Attributes, Block, View, walk
+from .isa cimport MR2, VL, vstream_end
+from .outer cimport NR, TALL, Attributes, Block, Run, View, walk
 from .step cimport Step, kernel
+from .weight_blocks cimport (
+    Part, copy_rows, copy_tiles, count, find_all_runs, pack_panel, rows_of_a_block,
+)
 
 cdef enum:
     VIEWS = 8           # taps of a row of the filter that go to the tile together
-    READINGS = 8        # of a panel of dy, from which it pays to copy it
+    READINGS = 8        # of a panel of dy, or of a tile's channels of x, from which it pays to copy them
+    APART = 256         # floats between pixels, which then meet in few sets of the first-level cache
 
 DISTANT = 8 * 2**20  # bytes of x and dy together that are beyond the caches: fetched ahead of use
 
 # channels of x and of dy in a full tile
 TILE = (MR2, NR)
-
-cdef struct Part:
-    # what an item does: a part of group g's dw, summed over ``size`` pixels from ``begin``
-    Py_ssize_t g, z, row, channel, panel, begin, size, blocks
 
 cdef void tiles_of_two(Py_ssize_t channels, const Attributes* a, const Block* b, const View* v,
                        Py_ssize_t views) noexcept nogil:
@@ -147,40 +147,23 @@ cdef void tiles_of_rows(Py_ssize_t channels, Py_ssize_t width, const Attributes*
         walk(3, 9, 1, False, a, b, v, views)
 
 
-cdef inline Py_ssize_t count(Py_ssize_t size, Py_ssize_t part) noexcept nogil:
-    """How many parts of at most ``part`` cover ``size``."""
-    return (size + part - 1) // part
-
-
-cdef View view_of(const Attributes* a, Py_ssize_t g, Py_ssize_t r, Py_ssize_t s, Py_ssize_t c0,
-                  Py_ssize_t k0, Py_ssize_t width, float* dw) noexcept nogil:
-    """Tap (r, s): channels of group g from c0, ``width`` output channels from k0."""
-    cdef View view
-    cdef Py_ssize_t column = 0 if a.padded else s * a.dw - a.pw
-    cdef Py_ssize_t size = a.padded if a.padded else a.w
-    view.row_offset = r * a.dh - a.ph
-    view.x_offset = column * a.c + g * a.channels + c0
-    view.low = 0
-    view.high = a.q
-    if not a.folded:
-        view.low = count(max(-column, 0), a.sw)
-        view.high = min(a.q, count(max(size - column, 0), a.sw))
-    view.dw = dw + ((r * a.s + s) * a.channels + c0) * a.k + k0
-    view.lanes = width - VL if width > VL else width
-    return view
-
-
-cdef void row_of_taps(const Attributes* a, const Block* block, Py_ssize_t g, Py_ssize_t r,
-                      Py_ssize_t rows, Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t k0,
+cdef void row_of_taps(const Attributes* a, const Block* block, const Part* part, const char* table,
+                      Py_ssize_t r, Py_ssize_t rows, Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t k0,
                       Py_ssize_t width, float* dw) noexcept nogil:
-    """Row r of the filter, and the ``rows`` - 1 below it: channels c0 to c1 of group g, ``width``
+    """Row r of the filter, and the ``rows`` - 1 below it: channels c0 to c1 of a group, ``width``
     output channels from k0."""
     cdef View views[VIEWS]
-    cdef Py_ssize_t s = 0, n, i
+    cdef Py_ssize_t r0 = part.row * a.r // a.row_blocks, s = 0, n, i, tap
+    cdef Py_ssize_t taps = ((part.row + 1) * a.r // a.row_blocks - r0) * a.s
+    cdef const Py_ssize_t* counts = <const Py_ssize_t*> table
+    cdef const Run* runs = <const Run*> (counts + taps)
     while s < a.s:
         n = min(<Py_ssize_t> VIEWS, a.s - s)
         for i in range(n):
-            views[i] = view_of(a, g, r, s + i, c0, k0, width, dw)
+            tap = (r - r0) * a.s + s + i
+            views[i].runs, views[i].count = runs + tap * a.runs, counts[tap]
+            views[i].lanes = width - VL if width > VL else width
+            views[i].dw = dw + ((r * a.s + s + i) * a.channels + c0) * a.k + k0
         if rows > 1:
             tiles_of_rows(c1 - c0, width, a, block, views, n)
         elif block.stream and width == NR:
@@ -192,40 +175,21 @@ cdef void row_of_taps(const Attributes* a, const Block* block, Py_ssize_t g, Py_
         s += n
 
 
-cdef void pack_panel(const Attributes* a, const Block* block, const float* dy, Py_ssize_t width,
-                     float* to) noexcept nogil:
-    """Copy ``width`` channels of the block's pixels of dy to rows of NR floats.
-
-    There they do not meet in a few sets of the cache. And whole vectors can be read, where in dy they would
-    reach beyond its end; what lies beyond a panel is not stored.
-    """
-    cdef Py_ssize_t m, j
-    for m in range(block.end - block.begin):
-        j = 0
-        while j + VL <= width:
-            vstore(to + m * NR + j, vload(dy + m * a.k + j))
-            j += VL
-        if j < width:
-            vstore(to + m * NR + j, vload_part(dy + m * a.k + j, width - j))
-
-
-cdef void copy_rows(const Attributes* a, Block* block, const float* x, float* to) noexcept nogil:
-    """Copy the rows of x that a block reads, with zeros for their left and right padding."""
-    cdef Py_ssize_t reach = (a.r - 1) * a.dh + 1
-    cdef Py_ssize_t last = (block.end - 1) // a.q
-    cdef Py_ssize_t n = last // a.p
-    cdef Py_ssize_t h = (last - n * a.p) * a.sh - a.ph
-    cdef Py_ssize_t stop = n * a.h + min(max(h + reach, 0), a.h)
-    cdef Py_ssize_t left = min(a.pw, a.padded) * a.c
-    cdef Py_ssize_t size = max(min(a.w, a.padded - a.pw), 0) * a.c
-    cdef Py_ssize_t row = a.padded * a.c
-    cdef Py_ssize_t i
-    block.first = block.n * a.h + min(max(block.p * a.sh - a.ph, 0), a.h)
-    for i in range(block.first, stop):
-        memset(to, 0, 4 * left)
-        memcpy(to + left, x + i * a.w * a.c, 4 * size)
-        memset(to + left + size, 0, 4 * (row - left - size))
-        to += row
+cdef void aim(const Attributes* a, Block* block, const Part* part, const float* x,
+              const float* copy, bint tiled, Py_ssize_t tiles, Py_ssize_t i) noexcept nogil:
+    """Let the block show tile ``i`` of the part's group, of ``tiles``."""
+    cdef Py_ssize_t c0 = i * a.channels // tiles, first
+    block.x_pixel = a.c
+    block.x_row = a.w * a.c
+    block.x = x + block.first * a.w * a.c + part.g * a.channels + c0
+    if a.padded:
+        block.x_row = a.padded * a.c
+        block.x = copy + c0
+    elif tiled:
+        first = part.channel * tiles // a.channel_blocks * a.channels // tiles
+        block.x_pixel = (i + 1) * a.channels // tiles - c0
+        block.x_row = a.w * block.x_pixel
+        block.x = copy + (c0 - first) * a.copied * a.w
 
 
 cdef void look_ahead(const Attributes* a, const Block* next_block, const float* x, const float* dy,
@@ -260,8 +224,9 @@ cdef void look_ahead(const Attributes* a, const Block* next_block, const float* 
             ahead[i].rows = min(ahead[i].rows, <Py_ssize_t> 1)
 
 
-cdef void block_gradient(const Attributes* a, Block* block, const float* dy, const Part* part,
-                         Ahead* ahead, float* packed, float* out) noexcept nogil:
+cdef void block_gradient(const Attributes* a, Block* block, const float* x, const float* dy,
+                         const Part* part, const char* table, Ahead* ahead, float* packed,
+                         const float* copy, float* out) noexcept nogil:
     """All tiles of one part of dw, for one block of pixels."""
     cdef Py_ssize_t g = part.g
     cdef Py_ssize_t r0 = part.row * a.r // a.row_blocks
@@ -292,12 +257,13 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* dy, con
             block.dy_step = NR
         together = rows_together(a.channels, width) if a.folded else 1
         for i in range(i0, i1):
+            aim(a, block, part, x, copy, a.tiled and width > VL, tiles, i)
             r = r0
             while r < r1:
                 rows = together if r + together <= r1 else 1
                 fetch(&ahead[0], x_lines * a.s)
                 fetch(&ahead[1], dy_lines * a.s)
-                row_of_taps(a, block, g, r, rows, i * a.channels // tiles,
+                row_of_taps(a, block, part, table, r, rows, i * a.channels // tiles,
                             (i + 1) * a.channels // tiles, k0, width, out)
                 r += rows
 
@@ -330,25 +296,21 @@ cdef void place(const Attributes* a, const Part* part, Py_ssize_t i, Block* bloc
 
 
 cdef void item(const Attributes* a, Py_ssize_t number, bint follows, const float* x,
-               const float* dy, float* out, float* scratch) noexcept nogil:
+               const float* dy, float* out, char* table) noexcept nogil:
     """One part of dw, block by block. Meanwhile what comes next is fetched, also for the item
     after it when it ``follows`` on the same thread."""
     cdef Part part = part_of(a, number)
     cdef Part next_part = part_of(a, number + 1 if follows else number)
-    cdef float* copy = scratch + a.block * NR
+    cdef float* packed = <float*> (table + a.table)
+    cdef float* copy = packed + a.block * NR
     cdef Py_ssize_t i
     cdef Block block, next_block
     cdef Ahead ahead[2]
     memset(ahead, 0, sizeof(ahead))
-    block.x = x
-    block.x_row = a.w * a.c
     block.first = 0
-    if a.padded:
-        block.x = copy
-        block.x_row = a.padded * a.c
-    block.zero = copy + a.copied * block.x_row
+    block.zero = copy + a.copied * a.padded * a.c
     if a.folded:
-        memset(copy + a.copied * block.x_row, 0, 4 * block.x_row)
+        memset(<void*> block.zero, 0, 4 * (a.padded if a.padded else a.w) * a.c)
     out += part.z * a.r * a.s * a.channels * a.k
     for i in range(part.blocks):
         place(a, &part, i, &block)
@@ -364,7 +326,10 @@ cdef void item(const Attributes* a, Py_ssize_t number, bint follows, const float
             look_ahead(a, &next_block, x, dy, &next_part, ahead)
         if a.padded and part.size:
             copy_rows(a, &block, x, copy)
-        block_gradient(a, &block, dy, &part, ahead, scratch, out)
+        elif a.tiled and part.size:
+            copy_tiles(a, &block, &part, x, copy)
+        find_all_runs(a, &block, &part, table)
+        block_gradient(a, &block, x, dy, &part, table, ahead, packed, copy, out)
 
 
 cdef void gradient_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
@@ -374,17 +339,9 @@ cdef void gradient_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ss
     for i in range(begin, end):
         item(a, i, i + 1 < end, <const float*> buffers[step.operand[0]],
              <const float*> buffers[step.operand[1]], <float*> buffers[step.operand[2]],
-             <float*> scratch)
+             scratch)
     if a.stream:
         vstream_end()
-
-
-cdef Py_ssize_t rows_of_a_block(const Attributes* a):
-    """The most rows of x that ``block`` pixels need, across image boundaries."""
-    cdef Py_ssize_t rows = (a.block + a.q - 2) // a.q + 1
-    cdef Py_ssize_t images = (rows + a.p - 2) // a.p
-    cdef Py_ssize_t gap = max(a.h - (a.p - 1) * a.sh + a.ph, a.sh)
-    return (rows - 1) * a.sh + images * (gap - a.sh) + (a.r - 1) * a.dh + 1
 
 
 def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *, folded, chunks,
@@ -409,6 +366,17 @@ def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *,
     a.channel_blocks, a.panel_blocks = channel_blocks, panel_blocks
     a.block, a.accumulate, a.stream = block, accumulate, stream
     a.distant = 4 * (a.n * a.h * a.w * a.c + a.n * a.p * a.q * a.k) >= DISTANT
+    cdef Py_ssize_t taps = count(a.r, row_blocks) * (1 if folded else a.s)
+    a.runs = (a.block + a.q - 2) // max(a.q, <Py_ssize_t> 1) + 1
+    a.table = count(taps * (sizeof(Py_ssize_t) + a.runs * sizeof(Run)), 64) * 64
+    cdef Py_ssize_t panels = count(a.k // a.groups, NR)
+    cdef Py_ssize_t readings = count(a.r, row_blocks) * a.s * count(panels, panel_blocks)
+    cdef Py_ssize_t part = 0
+    a.tiled = (2 * MR2 <= LINE and a.c >= APART and a.h > 1 and a.k // a.groups > VL
+               and not folded and readings >= READINGS)
+    if a.tiled:
+        a.copied = rows_of_a_block(&a)
+        part = min(count(count(a.channels, MR2), channel_blocks) * MR2, a.channels)
     if a.folded:
         if a.pw > 0 or (a.q - 1) * a.sw + a.s > a.w:
             a.padded = (a.q - 1) * a.sw + a.s
@@ -417,5 +385,6 @@ def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *,
         a.s = 1
     cdef Py_ssize_t items = chunks * groups * row_blocks * channel_blocks * panel_blocks
     cdef Py_ssize_t zero = a.folded * (a.padded or a.w) * a.c
-    cdef Py_ssize_t scratch = 4 * (a.block * NR + a.copied * a.padded * a.c + zero)
+    cdef Py_ssize_t copy = a.copied * (a.w * part + VL if a.tiled else a.padded * a.c)
+    cdef Py_ssize_t scratch = a.table + 4 * (a.block * NR + copy + zero)
     return kernel("conv2d_backward_weight", gradient_run, items, scratch, &a, sizeof(a))

@@ -189,7 +189,7 @@ cdef void transform_block(const Attributes* a, const float* x, const float* zero
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, False, mr, t)
+    tiles_of_width(nv, False, False, False, mr, t)
 
 
 cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, const float* panel,

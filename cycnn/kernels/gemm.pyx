@@ -34,11 +34,15 @@ DISTANT = 8 * 2**20  # bytes
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, False, mr, t)
+    tiles_of_width(nv, False, False, False, mr, t)
+
+
+cdef void multiply_distant_tiles(int nv, int mr, const Tile* t) noexcept nogil:
+    tiles_of_width(nv, False, False, True, mr, t)
 
 
 cdef void stream_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, True, mr, t)
+    tiles_of_width(nv, False, True, True, mr, t)
 
 
 cdef void multiply(const Attributes* a, Multiply tiles, Tile* t, const float* x, const float* panels,
@@ -73,7 +77,8 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef Py_ssize_t item, i, j, row
     cdef Tile t
     cdef bint stream = a.stream and can_stream(y, a.y_step, a.nv, a.activation)
-    cdef Multiply tiles = stream_tiles if stream else multiply_tiles
+    cdef Multiply tiles = (
+        stream_tiles if stream else multiply_distant_tiles if a.distant else multiply_tiles)
     t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.a_step, 0
     t.y_step, t.bias, t.residual = a.y_step, NULL, NULL
     send_nothing(&t)

@@ -55,6 +55,17 @@ CYCNN_INLINE vf vmul(vf a, vf b) { return a * b; }
 CYCNN_INLINE vf vdiv(vf a, vf b) { return a / b; }
 /* a * b + c, one rounding where the machine has it */
 CYCNN_INLINE vf vfma(vf a, vf b, vf c) { return a * b + c; }
+/* the same, each of the three in a register: with few registers gcc reads b from memory again for every
+ * product instead of holding it, and more is read than two loads a cycle allow */
+#if CYCNN_VECTOR_BYTES == 32 && defined(__FMA__)
+CYCNN_INLINE vf vfma_held(vf a, vf b, vf c)
+{
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(c) : "x"(a), "x"(b));
+    return c;
+}
+#else
+CYCNN_INLINE vf vfma_held(vf a, vf b, vf c) { return vfma(a, b, c); }
+#endif
 /* lanes of x where a > b, of y elsewhere (also where a or b is NaN) */
 CYCNN_INLINE vf vselect_gt(vf a, vf b, vf x, vf y)
 {

@@ -22,6 +22,7 @@ cdef extern from "isa.h" nogil:
     vf vmul(vf, vf)
     vf vdiv(vf, vf)
     vf vfma(vf, vf, vf)
+    vf vfma_held(vf, vf, vf)
     vf vselect_gt(vf, vf, vf, vf)
     vf vselect_eq(vf, vf, vf, vf)
     vf vmax(vf, vf)

@@ -20,12 +20,15 @@ cdef struct Attributes:
     Py_ssize_t channels         # rows of dw a tap has: C / groups, or S * C when folded
     Py_ssize_t folded
     Py_ssize_t padded           # pixels in a row of the padded copy, 0 where x itself is read
-    Py_ssize_t copied           # rows of the padded copy that one block may need
+    Py_ssize_t tiled            # whether the channels of a tile are copied, to lie side by side
+    Py_ssize_t copied           # rows of either copy that one block may need
     Py_ssize_t chunks           # into how many parts the pixels, ...
     Py_ssize_t row_blocks       # the filter rows, ...
     Py_ssize_t channel_blocks   # the channel tiles ...
     Py_ssize_t panel_blocks     # and the panels of output channels of a group are split
-    Py_ssize_t block            # at most so many pixels at a time
+    Py_ssize_t block            # at most so many pixels at a time,
+    Py_ssize_t runs             # whose table has room for so many runs of a tap
+    Py_ssize_t table            # and is so many bytes long
     Py_ssize_t accumulate
     Py_ssize_t distant          # whether x and dy lie beyond the caches,
     Py_ssize_t stream           # and dw, once it is written, too
@@ -33,19 +36,26 @@ cdef struct Attributes:
 cdef struct Block:
     # pixels begin <= m < end of the output, (n, p, q) being the position of the first
     Py_ssize_t begin, end, n, p, q
-    # x from row `first` of all rows of all images; `zero` is a row of zeros
+    # the tile's channels of x, from row `first` of all rows of all images; `zero` is a row of zeros
     const float* x
     const float* zero
-    Py_ssize_t first, x_row
+    Py_ssize_t first
+    Py_ssize_t x_row, x_pixel   # floats from one to the next
     const float* dy
     Py_ssize_t dy_step
     bint add                    # to dw
     bint stream                 # past the caches
 
+cdef struct Run:
+    # neighbouring pixels of a row of the block, whose tap is not left or right of the image
+    Py_ssize_t row              # of the image, which the tap reads: it may lie outside
+    Py_ssize_t x, y             # the first pixel of x and of dy, counted from those of the block
+    Py_ssize_t count
+
 cdef struct View:
-    # what one tile sees of a block: x at (row_offset, x_offset) from a window's first position, and
-    # only the output columns low <= q < high
-    Py_ssize_t row_offset, x_offset, low, high
+    # what one tile sees of a block: the runs of a tap
+    const Run* runs
+    Py_ssize_t count
     Py_ssize_t lanes            # of the last vector that are stored
     float* dw
 
@@ -63,32 +73,28 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
     cdef vf b[2]
     cdef const float* xs[8]
     cdef const float* y
+    cdef const Run* run
     cdef float* dw
     cdef bint full
-    cdef Py_ssize_t step = a.sw * a.c
-    cdef Py_ssize_t m, n, p, q, left, stop, h, offset, _v, _
+    cdef Py_ssize_t step = a.sw * block.x_pixel
+    cdef Py_ssize_t n, row, _v, _r, _
     cdef int t, i, j
     for _v in range(views):
-        m, n, p, q = block.begin, block.n, block.p, block.q
+        run = view.runs
         for i in range(taps * channels):
             for j in range(vectors):
                 sums[i][j] = vzero()
-        while m < block.end:
-            stop = min(a.q, q + block.end - m)
-            left = max(q, view.low)
-            y = block.dy + (m - block.begin + left - q) * block.dy_step
-            offset = left * step + view.x_offset
-            m += stop - q
-            stop = min(stop, view.high)
-            q = 0
+        for _r in range(view.count):
+            n = run.count
+            y = block.dy + run.y * block.dy_step
             for t in range(taps):
-                h = p * a.sh + view.row_offset + t * a.dh
+                row = run.row + t * a.dh
                 xs[t] = block.zero
-                if 0 <= h < a.h:
-                    xs[t] = block.x + ((n * a.h + h - block.first) * block.x_row + offset)
+                if 0 <= row < a.h:
+                    xs[t] = block.x + run.x * block.x_pixel + t * a.dh * block.x_row
                 elif taps == 1:
-                    stop = left
-            for _ in range(stop - left):
+                    n = 0
+            for _ in range(n):
                 for j in range(vectors):
                     b[j] = vload(y + j * VL)
                 for t in range(taps):
@@ -98,10 +104,7 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
                                 vset1(xs[t][i]), b[j], sums[t * channels + i][j])
                     xs[t] += step
                 y += block.dy_step
-            p += 1
-            if p == a.p:
-                p = 0
-                n += 1
+            run += 1
         dw = view.dw
         full = view.lanes == VL
         for i in range(taps * channels):

@@ -8,7 +8,7 @@ taps - 1 - t where the order is reversed. An item is one tap of one panel.
 
 from libc.string cimport memcpy, memset
 
-from .isa cimport MR4, VL, vf, vload_part, vstore, vtranspose, vzero
+from .isa cimport MR2, MR4, VL, vf, vload_part, vstore, vtranspose, vzero
 from .step cimport Run, Step, kernel
 from .tile cimport tile_rows
 
@@ -35,11 +35,16 @@ cdef struct Widening:
 VECTOR = VL
 
 # Share of the FMA peak that a tile of 4, 2 and 1 vectors reaches, where columns leave a choice.
-SHARE = {4: 1.0, 2: 0.98, 1: 0.85} if MR4 >= 6 else {2: 1.0, 1: 0.9}
+SHARE = {4: 1.0, 2: 0.98, 1: 0.85} if MR4 >= 3 else {2: 1.0, 1: 0.9}
 
 
-def panel_vectors(columns, widest=4):
-    """Vectors in a panel row, ``widest`` at most: what wastes the least on ``columns`` columns."""
+def panel_vectors(columns, tall=False):
+    """Vectors in a panel row: what wastes the least on ``columns`` columns.
+
+    ``tall`` prefers the tile of two vectors where that holds more sums than the one of four.
+    """
+    widest = 2 if tall and 2 * MR2 > 4 * MR4 else 4
+
     def share(nv):
         width = nv * VL
         return SHARE[nv] * columns / ((columns + width - 1) // width * width)

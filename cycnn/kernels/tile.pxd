@@ -16,8 +16,8 @@ from .activation cimport (
 )
 from .ahead cimport LINE, send_for
 from .isa cimport (
-    MR1, MR2, MR4, VL, vadd, vf, vfma, vload, vload_part, vmax, vmin, vset1, vstore, vstore_part,
-    vstream, vzero,
+    MR1, MR2, MR4, VL, vadd, vf, vfma, vfma_held, vload, vload_part, vmax, vmin, vset1, vstore,
+    vstore_part, vstream, vzero,
 )
 
 cdef extern from *:
@@ -84,20 +84,21 @@ cdef inline Py_ssize_t lanes(Py_ssize_t columns, int j) noexcept nogil:
 
 
 cdef inline void tile(const int mr, const int nv, const bint gather, const bint stream,
-                      const Tile* t) noexcept nogil:
+                      const bint send, const Tile* t) noexcept nogil:
     """y[i, :] = bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :]
               + residual[i, :]
 
     between the bounds that are relu and relu6; `finish` applies any other. The sum runs in the
     order of taps and channels whatever the tile. y must not overlap a; it may be the residual.
-    Meanwhile ``t.ahead`` is sent for: a burst of requests would have to be waited for, one a row is not.
+    Where it is to ``send``, ``t.ahead`` is sent for meanwhile: a burst of requests would have to be
+    waited for, one a row is not. Of a row's rows and vectors the fewer are held in registers.
     """
     cdef vf acc[14 * 4]
-    cdef vf b[4]
+    cdef vf held[14]
     cdef const float* rows[14]
     cdef const float* a = NULL
     cdef const float* panel
-    cdef const char* ahead = t.ahead if t.ahead != NULL else <const char*> t.panel
+    cdef const char* ahead = t.ahead if send and t.ahead != NULL else <const char*> t.panel
     cdef const float* r
     cdef float* y
     cdef vf x
@@ -120,14 +121,23 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
             else:
                 a = t.a + tap * t.tap_step + n * mr * step
             for _c in range(depth):
-                for j in range(nv):
-                    b[j] = vload(panel + j * VL)
-                for i in range(mr):
-                    x = vset1(rows[i][_c] if gather else a[i * step])
+                if mr < nv:
+                    for i in range(mr):
+                        held[i] = vset1(rows[i][_c] if gather else a[i * step])
                     for j in range(nv):
-                        acc[i * nv + j] = vfma(x, b[j], acc[i * nv + j])
-                send_for(ahead)
-                ahead += t.ahead_step
+                        x = vload(panel + j * VL)
+                        for i in range(mr):
+                            acc[i * nv + j] = vfma_held(held[i], x, acc[i * nv + j])
+                else:
+                    for j in range(nv):
+                        held[j] = vload(panel + j * VL)
+                    for i in range(mr):
+                        x = vset1(rows[i][_c] if gather else a[i * step])
+                        for j in range(nv):
+                            acc[i * nv + j] = vfma(x, held[j], acc[i * nv + j])
+                if send:
+                    send_for(ahead)
+                    ahead += t.ahead_step
                 panel += nv * VL
                 if not gather:
                     a += 1
@@ -155,37 +165,37 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
                     vstore_part(y + j * VL, acc[i * nv + j], lanes(t.columns, j))
 
 
-cdef inline void tiles(const int nv, const bint gather, const bint stream, const int mr,
-                       const Tile* t) noexcept nogil:
+cdef inline void tiles(const int nv, const bint gather, const bint stream, const bint send,
+                       const int mr, const Tile* t) noexcept nogil:
     """The tiles with ``1 <= mr <= tile_rows(nv)`` rows: one specialised copy per height."""
     if mr == 1:
-        tile(1, nv, gather, stream, t)
+        tile(1, nv, gather, stream, send, t)
     elif mr == 2:
-        tile(2, nv, gather, stream, t)
+        tile(2, nv, gather, stream, send, t)
     elif mr == 3:
-        tile(3, nv, gather, stream, t)
+        tile(3, nv, gather, stream, send, t)
     elif mr == 4 and tile_rows(nv) >= 4:
-        tile(4, nv, gather, stream, t)
+        tile(4, nv, gather, stream, send, t)
     elif mr == 5 and tile_rows(nv) >= 5:
-        tile(5, nv, gather, stream, t)
+        tile(5, nv, gather, stream, send, t)
     elif mr == 6 and tile_rows(nv) >= 6:
-        tile(6, nv, gather, stream, t)
+        tile(6, nv, gather, stream, send, t)
     elif mr == 7 and tile_rows(nv) >= 7:
-        tile(7, nv, gather, stream, t)
+        tile(7, nv, gather, stream, send, t)
     elif mr == 8 and tile_rows(nv) >= 8:
-        tile(8, nv, gather, stream, t)
+        tile(8, nv, gather, stream, send, t)
     elif mr == 9 and tile_rows(nv) >= 9:
-        tile(9, nv, gather, stream, t)
+        tile(9, nv, gather, stream, send, t)
     elif mr == 10 and tile_rows(nv) >= 10:
-        tile(10, nv, gather, stream, t)
+        tile(10, nv, gather, stream, send, t)
     elif mr == 11 and tile_rows(nv) >= 11:
-        tile(11, nv, gather, stream, t)
+        tile(11, nv, gather, stream, send, t)
     elif mr == 12 and tile_rows(nv) >= 12:
-        tile(12, nv, gather, stream, t)
+        tile(12, nv, gather, stream, send, t)
     elif mr == 13 and tile_rows(nv) >= 13:
-        tile(13, nv, gather, stream, t)
+        tile(13, nv, gather, stream, send, t)
     elif mr == 14 and tile_rows(nv) >= 14:
-        tile(14, nv, gather, stream, t)
+        tile(14, nv, gather, stream, send, t)
 
 
 cdef inline void finish_by(const int code, const bint gather, int mr,
@@ -209,15 +219,15 @@ cdef inline void finish(const bint gather, int mr, const Tile* t) noexcept nogil
         finish_by(HARD_SWISH, gather, mr, t)
 
 
-cdef inline void tiles_of_width(const int nv, const bint gather, const bint stream, const int mr,
-                                const Tile* t) noexcept nogil:
+cdef inline void tiles_of_width(const int nv, const bint gather, const bint stream,
+                                const bint send, const int mr, const Tile* t) noexcept nogil:
     """The tiles that are ``nv`` = 4, 2 or 1 vectors wide; each kernel wraps it once."""
     if nv == 4:
-        tiles(4, gather, stream, mr, t)
+        tiles(4, gather, stream, send, mr, t)
     elif nv == 2:
-        tiles(2, gather, stream, mr, t)
+        tiles(2, gather, stream, send, mr, t)
     else:
-        tiles(1, gather, stream, mr, t)
+        tiles(1, gather, stream, send, mr, t)
     if t.activation > RELU6:
         finish(gather, mr, t)
 

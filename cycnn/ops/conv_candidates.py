@@ -309,7 +309,7 @@ TILES = 16  # in a block of pixels, whose table of pointers is to stay near
 
 def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
     pack = target.kernels.pack
-    nv = pack.panel_vectors(c.filters, widest=2 if c.depth >= DEEP else 4)
+    nv = pack.panel_vectors(c.filters, tall=c.depth >= DEEP)
     height, panels = pack.tile_height(nv), math.ceil(c.filters / (nv * pack.VECTOR))
     work = c.flops / c.groups
     problem = (c, *reads.present)

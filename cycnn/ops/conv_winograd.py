@@ -165,7 +165,7 @@ class _Work(NamedTuple):
 def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
     """Emit blocks that go from pixels to pixels, or two steps where those are few or large."""
     pack = target.kernels.pack
-    nv = pack.panel_vectors(c.filters, widest=2 if c.depth >= DEEP else 4)
+    nv = pack.panel_vectors(c.filters, tall=c.depth >= DEEP)
     work = _Work(m, c, target, nv)
     height = pack.tile_height(nv)
     block = height * max(1, BLOCK_TILES // height)
