@@ -100,8 +100,8 @@ def packs_by_panel(target: Target, w: Buffer, panels: int, nbytes: int) -> bool:
 ITEMS = 64
 ITEM_FLOPS = 1e6
 
-TILES = 32  # of rows in a block
-TILES_OPTIONS = (4, 8, 16, 32, 64)
+ROWS = 384  # of a block, for which each of its panels is read again
+TILES_OPTIONS = (4, 8, 16, 32, 64, 128)  # below one another in a block
 
 STREAM_BYTES = 2**24
 STREAM_OPTIONS = (2**22, 2**23, 2**24, 2**25, 2**60)
@@ -145,8 +145,9 @@ def emit_gemm(
     by_panel = columns > rows and packs_by_panel(target, reads.w, panels, nbytes)
     work = 2 * rows * depth * columns + 16 * depth * columns
     problem = (rows, depth, columns, activation, x_step, y_step, *reads.present)
-    tiles = target.choose("tiles", problem, TILES_OPTIONS, TILES)
-    row_blocks, panel_blocks = cut(rows, panels, pack.tile_height(nv), work, tiles)
+    height = pack.tile_height(nv)
+    tiles = target.choose("tiles", problem, TILES_OPTIONS, ROWS // height)
+    row_blocks, panel_blocks = cut(rows, panels, height, work, tiles)
     panels_first = target.choose(
         "panels first",
         problem,
