@@ -72,6 +72,7 @@ class Cost:
 class Op:
     """Base of all ops. Subclasses are frozen dataclasses; an op without fields needs no body."""
 
+    onnx: ClassVar[str | None] = None
     # True for an op whose gradient computes again what its activation was applied to
     recomputes: ClassVar[bool] = False
     # True for the op that is the sum of its two inputs (`fuse_residual`)

@@ -115,6 +115,7 @@ class Conv2D(Op):
     groups: int = 1
     activation: str | None = None
     algorithm: str = "auto"
+    onnx = "Conv"
 
     @property
     def linear(self) -> bool:

@@ -228,6 +228,7 @@ class Dense(Op):
     """``y[n, o] = activation(b[o] + sum over i of x[n, i] * w[i, o])``; ``b`` may be absent."""
 
     activation: str | None = None
+    onnx = "Gemm"
 
     @property
     def linear(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ def _exp_shifted(x: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True)
 class Softmax(Op):
     """``y = exp(x) / sum exp(x)`` along the last axis, without overflow."""
+
+    onnx: ClassVar[str] = "Softmax"
 
     def infer(self, x: Spec) -> Spec:
         if x.rank < 1:

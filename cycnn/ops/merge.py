@@ -25,6 +25,7 @@ def _agreed(dims: tuple[int | None, ...]) -> int | None:
 class Concatenate(Op):
     """``(..., C1), (..., C2), ... -> (..., C1 + C2 + ...)``: the channels of all inputs, in order."""
 
+    onnx: ClassVar[str] = "Concat"
     joins: ClassVar[bool] = True
 
     def takes_step(self, node, value):
@@ -81,6 +82,7 @@ class SliceChannels(Op):
 
     begin: int
     end: int
+    onnx: ClassVar[str] = "Slice"
 
     def infer(self, x: Spec) -> Spec:
         if not 0 <= self.begin < self.end:
@@ -119,6 +121,8 @@ def _gates(x: Spec, s: Spec) -> bool:
 class Multiply(Op):
     """``y = a * b`` for tensors of one shape, or with a factor for each channel of an image:
     ``(N, H, W, C), (N, 1, 1, C) -> (N, H, W, C)``, in either order."""
+
+    onnx: ClassVar[str] = "Mul"
 
     def infer(self, a: Spec, b: Spec) -> Spec:
         if _gates(a, b):

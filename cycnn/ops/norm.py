@@ -109,6 +109,7 @@ class BatchNorm(Op):
 
     epsilon: float = 1e-3
     activation: str | None = None
+    onnx: ClassVar[str] = "BatchNormalization"
     recomputes: ClassVar[bool] = True
 
     def infer(self, x: Spec, gamma: Spec | None, beta: Spec | None) -> tuple[Spec, ...]:
@@ -248,6 +249,7 @@ class BatchNormInference(Op):
 
     epsilon: float = 1e-3
     activation: str | None = None
+    onnx: ClassVar[str] = "BatchNormalization"
 
     @property
     def folds(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class ZeroPad2D(Op):
     """
 
     pads: Pads
+    onnx: ClassVar[str] = "Pad"
 
     def infer(self, x: Spec) -> Spec:
         require_rank(self.name, "x", x, 4, "(N, H, W, C)")

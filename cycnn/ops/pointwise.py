@@ -15,6 +15,7 @@ __all__ = ["AccumulateGradient", "Add", "Assign", "Scale"]
 class Add(Op):
     """``y = a + b`` for tensors of the same shape."""
 
+    onnx: ClassVar[str] = "Add"
     sums: ClassVar[bool] = True
 
     def infer(self, a: Spec, b: Spec) -> Spec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -121,6 +122,7 @@ class MaxPool2D(Op):
     """
 
     window: Window
+    onnx: ClassVar[str] = "MaxPool"
 
     def infer(self, x: Spec) -> Spec:
         return _pooled(self.name, x, self.window)
@@ -181,6 +183,7 @@ class AveragePool2D(Op):
 
     window: Window
     count_include_pad: bool = False
+    onnx: ClassVar[str] = "AveragePool"
 
     def infer(self, x: Spec) -> Spec:
         return _pooled(self.name, x, self.window)
@@ -254,6 +257,8 @@ def _pooled_globally(op: str, x: Spec) -> Spec:
 class GlobalAveragePool2D(Op):
     """The mean over each image, ``(N, H, W, C) -> (N, C)``."""
 
+    onnx: ClassVar[str] = "GlobalAveragePool"
+
     def infer(self, x: Spec) -> Spec:
         return _pooled_globally(self.name, x)
 
@@ -295,6 +300,8 @@ class GlobalAveragePool2DBackward(Op):
 @dataclass(frozen=True)
 class GlobalMaxPool2D(Op):
     """The largest value of each image, ``(N, H, W, C) -> (N, C)``; NaN where there is one."""
+
+    onnx: ClassVar[str] = "GlobalMaxPool"
 
     def infer(self, x: Spec) -> Spec:
         return _pooled_globally(self.name, x)

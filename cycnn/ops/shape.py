@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..errors import ShapeError
 from .base import Cost, Op, Spec
@@ -29,6 +30,8 @@ class _View(Op):
 class Flatten(_View):
     """``(N, d1, d2, ...) -> (N, d1 * d2 * ...)``, in row-major order."""
 
+    onnx: ClassVar[str] = "Flatten"
+
     def infer(self, x: Spec) -> Spec:
         if x.rank < 1:
             raise ShapeError(f"`Flatten` takes x with a batch dim. Received shape {x.shape}.")
@@ -44,6 +47,7 @@ class Reshape(_View):
     """``(N, ...) -> (N, *shape)``: every sample in another shape, in row-major order."""
 
     shape: tuple[int, ...]
+    onnx: ClassVar[str] = "Reshape"
 
     def infer(self, x: Spec) -> Spec:
         inner = x.shape[1:]
