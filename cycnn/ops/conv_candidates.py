@@ -223,9 +223,8 @@ def _emit_scatter(c: Correlation, target: Target, reads: Reads, y: Buffer) -> No
     pack = target.kernels.pack
     columns = c.taps * c.filters
     nv = pack.panel_vectors(columns)
-    packed = target.temporary(pack.panel_bytes(columns, c.depth, nv))
-    step = pack.columns((1, columns, c.depth), nv)
-    target.emit(step, [reads.w], [packed], cost=Cost(0, 8 * columns * c.depth))
+    packing = pack.columns((1, columns, c.depth), nv)
+    packed = reads.pack(target, packing, pack.panel_bytes(columns, c.depth, nv))
     kernel = target.kernels.conv_scatter.spread(
         c.images,
         c.y_channels,
