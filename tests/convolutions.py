@@ -270,5 +270,7 @@ APART = [
     C((40, 1, 6, 256), 24, window((1, 3))),
     C((40, 3, 1, 256), 130, window((3, 1), 1, ((2, 2), (0, 0)))),
     C((0, 5, 6, 256), 24, window(3)),
+    # rows too wide to be copied
+    C((1, 4, 1100, 256), 17, window(3, 1, 1)),
 ]
 DEPTHWISE = [c for c in CONVOLUTIONS if c.groups == c.x[3]]

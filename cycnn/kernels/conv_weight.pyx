@@ -10,7 +10,8 @@ N pixels.
 The tile keeps `channels` x `vectors` sums in registers while it walks over pixels: it broadcasts
 x, loads vectors of dy, and skips the pixels whose tap falls outside ``x``. Pixels are walked in
 blocks, so that the pieces of x and dy that all taps and channel tiles read again stay in the
-second-level cache.
+second-level cache. For each block the spans of pixels that a tap can use are listed once. Where the
+pixels of x lie far apart, the channels of each tile are copied, to lie side by side.
 
 With few channels, the S * C neighbouring floats of a row of ``x`` are taken for the channels of
 one tap (they are contiguous, and so are their rows of ``dw``): *folded*. Rows are then first
@@ -24,16 +25,18 @@ from libc.string cimport memset
 
 from .ahead cimport LINE, Ahead, fetch, lines
 from .isa cimport MR2, VL, vstream_end
-from .outer cimport NR, TALL, Attributes, Block, Run, View, walk
+from .outer cimport NR, TALL, Attributes, Block, Span, View, walk
 from .step cimport Step, kernel
 from .weight_blocks cimport (
-    Part, copy_rows, copy_tiles, count, find_all_runs, pack_panel, rows_of_a_block,
+    Part, copy_rows, copy_tiles, count, find_spans, pack_panel, rows_of_a_block, spans_of_tap,
+    table_bytes,
 )
 
 cdef enum:
     VIEWS = 8           # taps of a row of the filter that go to the tile together
     READINGS = 8        # of a panel of dy, or of a tile's channels of x, from which it pays to copy them
     APART = 256         # floats between pixels, which then meet in few sets of the first-level cache
+    WIDE = 8            # times a block, its rows of x are too large to be copied whole
 
 DISTANT = 8 * 2**20  # bytes of x and dy together that are beyond the caches: fetched ahead of use
 
@@ -147,21 +150,19 @@ cdef void tiles_of_rows(Py_ssize_t channels, Py_ssize_t width, const Attributes*
         walk(3, 9, 1, False, a, b, v, views)
 
 
-cdef void row_of_taps(const Attributes* a, const Block* block, const Part* part, const char* table,
+cdef void row_of_taps(const Attributes* a, const Block* block, const Part* part, char* table,
                       Py_ssize_t r, Py_ssize_t rows, Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t k0,
                       Py_ssize_t width, float* dw) noexcept nogil:
     """Row r of the filter, and the ``rows`` - 1 below it: channels c0 to c1 of a group, ``width``
     output channels from k0."""
     cdef View views[VIEWS]
-    cdef Py_ssize_t r0 = part.row * a.r // a.row_blocks, s = 0, n, i, tap
-    cdef Py_ssize_t taps = ((part.row + 1) * a.r // a.row_blocks - r0) * a.s
-    cdef const Py_ssize_t* counts = <const Py_ssize_t*> table
-    cdef const Run* runs = <const Run*> (counts + taps)
+    cdef Py_ssize_t s = 0, n, i
+    cdef Py_ssize_t* found
     while s < a.s:
         n = min(<Py_ssize_t> VIEWS, a.s - s)
         for i in range(n):
-            tap = (r - r0) * a.s + s + i
-            views[i].runs, views[i].count = runs + tap * a.runs, counts[tap]
+            views[i].spans = spans_of_tap(a, part, table, r, s + i, &found)
+            views[i].count = found[0]
             views[i].lanes = width - VL if width > VL else width
             views[i].dw = dw + ((r * a.s + s + i) * a.channels + c0) * a.k + k0
         if rows > 1:
@@ -225,14 +226,13 @@ cdef void look_ahead(const Attributes* a, const Block* next_block, const float* 
 
 
 cdef void block_gradient(const Attributes* a, Block* block, const float* x, const float* dy,
-                         const Part* part, const char* table, Ahead* ahead, float* packed,
+                         const Part* part, char* table, Ahead* ahead, float* packed,
                          const float* copy, float* out) noexcept nogil:
     """All tiles of one part of dw, for one block of pixels."""
     cdef Py_ssize_t g = part.g
-    cdef Py_ssize_t r0 = part.row * a.r // a.row_blocks
+    cdef Py_ssize_t r0 = part.r0, r1 = part.r1
     cdef Py_ssize_t group_k = a.k // a.groups
     cdef Py_ssize_t panels = count(group_k, NR)
-    cdef Py_ssize_t r1 = (part.row + 1) * a.r // a.row_blocks
     cdef Py_ssize_t panel, k0, width, tiles, together, rows, i, i0, i1, r
     cdef const float* from_dy
     # lines of the next block to send for with every tile
@@ -280,6 +280,7 @@ cdef Part part_of(const Attributes* a, Py_ssize_t number) noexcept nogil:
     number //= a.row_blocks
     part.g = number % a.groups
     part.z = number // a.groups
+    part.r0, part.r1 = part.row * a.r // a.row_blocks, (part.row + 1) * a.r // a.row_blocks
     part.begin = part.z * pixels // a.chunks
     part.size = (part.z + 1) * pixels // a.chunks - part.begin
     part.blocks = max(count(part.size, a.block), <Py_ssize_t> 1 - a.accumulate)
@@ -328,7 +329,7 @@ cdef void item(const Attributes* a, Py_ssize_t number, bint follows, const float
             copy_rows(a, &block, x, copy)
         elif a.tiled and part.size:
             copy_tiles(a, &block, &part, x, copy)
-        find_all_runs(a, &block, &part, table)
+        find_spans(a, &block, &part, table)
         block_gradient(a, &block, x, dy, &part, table, ahead, packed, copy, out)
 
 
@@ -342,6 +343,19 @@ cdef void gradient_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ss
              scratch)
     if a.stream:
         vstream_end()
+
+
+cdef bint is_worth_copying(const Attributes* a):
+    """Whether to copy the channels of each tile.
+
+    It is where these are less than half of the cache line that each pixel takes otherwise, pixels meet in
+    few sets of the cache, and panels are wide. A copy is read often, and hardly larger than the block: rows
+    of x are copied whole, a dense layer's only one with them.
+    """
+    cdef Py_ssize_t panels = count(a.k // a.groups, NR)
+    cdef Py_ssize_t readings = count(a.r, a.row_blocks) * a.s * count(panels, a.panel_blocks)
+    return (2 * MR2 <= LINE and a.c >= APART and a.k // a.groups > VL and not a.folded
+            and readings >= READINGS and rows_of_a_block(a) * a.w <= WIDE * a.block)
 
 
 def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *, folded, chunks,
@@ -366,17 +380,11 @@ def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *,
     a.channel_blocks, a.panel_blocks = channel_blocks, panel_blocks
     a.block, a.accumulate, a.stream = block, accumulate, stream
     a.distant = 4 * (a.n * a.h * a.w * a.c + a.n * a.p * a.q * a.k) >= DISTANT
-    cdef Py_ssize_t taps = count(a.r, row_blocks) * (1 if folded else a.s)
-    a.runs = (a.block + a.q - 2) // max(a.q, <Py_ssize_t> 1) + 1
-    a.table = count(taps * (sizeof(Py_ssize_t) + a.runs * sizeof(Run)), 64) * 64
-    cdef Py_ssize_t panels = count(a.k // a.groups, NR)
-    cdef Py_ssize_t readings = count(a.r, row_blocks) * a.s * count(panels, panel_blocks)
-    cdef Py_ssize_t part = 0
-    a.tiled = (2 * MR2 <= LINE and a.c >= APART and a.h > 1 and a.k // a.groups > VL
-               and not folded and readings >= READINGS)
+    a.spans = (a.block + a.q - 2) // max(a.q, <Py_ssize_t> 1) + 1
+    a.table = table_bytes(&a, count(a.r, row_blocks) * (1 if folded else a.s))
+    a.tiled = is_worth_copying(&a)
     if a.tiled:
         a.copied = rows_of_a_block(&a)
-        part = min(count(count(a.channels, MR2), channel_blocks) * MR2, a.channels)
     if a.folded:
         if a.pw > 0 or (a.q - 1) * a.sw + a.s > a.w:
             a.padded = (a.q - 1) * a.sw + a.s
@@ -385,6 +393,9 @@ def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *,
         a.s = 1
     cdef Py_ssize_t items = chunks * groups * row_blocks * channel_blocks * panel_blocks
     cdef Py_ssize_t zero = a.folded * (a.padded or a.w) * a.c
-    cdef Py_ssize_t copy = a.copied * (a.w * part + VL if a.tiled else a.padded * a.c)
+    cdef Py_ssize_t copy = a.copied * a.padded * a.c
+    if a.tiled:     # the last pixel of each tile but the last is overwritten; that one has a vector's room
+        copy = a.copied * a.w * min(
+            count(count(a.channels, MR2), channel_blocks) * MR2, a.channels) + VL
     cdef Py_ssize_t scratch = a.table + 4 * (a.block * NR + copy + zero)
     return kernel("conv2d_backward_weight", gradient_run, items, scratch, &a, sizeof(a))

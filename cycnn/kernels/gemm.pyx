@@ -50,7 +50,7 @@ cdef void multiply(const Attributes* a, Multiply tiles, Tile* t, const float* x,
                    Py_ssize_t panel, Py_ssize_t last) noexcept nogil:
     """``rows`` rows times panels ``panel`` to ``last``."""
     cdef Py_ssize_t width = a.nv * VL, p
-    if a.distant and a.a_step == a.depth:
+    if a.distant:
         # the next rows of a; sent for all at once they would be waited for
         t.ahead = <const char*> (x + rows * a.a_step)
         t.ahead_step = rows * a.a_step * sizeof(float) // (
@@ -109,6 +109,6 @@ def multiply_packed(rows, depth, columns, nv, *, row_blocks, panel_blocks, panel
     a.a_step, a.y_step = a_step or depth, y_step or columns
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.row_blocks, a.panel_blocks, a.panels_first = row_blocks, panel_blocks, panels_first
-    a.distant = 4 * a.rows * a.depth >= DISTANT
+    a.distant = 4 * a.rows * a.depth >= DISTANT and a.a_step == a.depth
     items = a.row_blocks * a.panel_blocks if a.rows and a.columns else 0
     return kernel("gemm", run, items, 0, &a, sizeof(a))

@@ -32,7 +32,7 @@ typedef int32_t vi __attribute__((vector_size(CYCNN_VECTOR_BYTES), may_alias));
 typedef uint32_t vu __attribute__((vector_size(CYCNN_VECTOR_BYTES), may_alias));
 
 /* VL: floats in a vector.  MR<k>: rows of the accumulator tile that is k vectors wide, so that the
- * tile, one row of b and a broadcast fit the register file. */
+ * tile, the fewer of its rows and vectors, and one of the others fit the register file. */
 enum {
     VL = CYCNN_VECTOR_BYTES / 4,
 #if CYCNN_VECTOR_BYTES == 64

@@ -27,7 +27,7 @@ cdef struct Attributes:
     Py_ssize_t channel_blocks   # the channel tiles ...
     Py_ssize_t panel_blocks     # and the panels of output channels of a group are split
     Py_ssize_t block            # at most so many pixels at a time,
-    Py_ssize_t runs             # whose table has room for so many runs of a tap
+    Py_ssize_t spans            # whose table has room for so many spans of a tap
     Py_ssize_t table            # and is so many bytes long
     Py_ssize_t accumulate
     Py_ssize_t distant          # whether x and dy lie beyond the caches,
@@ -46,15 +46,15 @@ cdef struct Block:
     bint add                    # to dw
     bint stream                 # past the caches
 
-cdef struct Run:
+cdef struct Span:
     # neighbouring pixels of a row of the block, whose tap is not left or right of the image
     Py_ssize_t row              # of the image, which the tap reads: it may lie outside
     Py_ssize_t x, y             # the first pixel of x and of dy, counted from those of the block
     Py_ssize_t count
 
 cdef struct View:
-    # what one tile sees of a block: the runs of a tap
-    const Run* runs
+    # what one tile sees of a block: the spans of a tap
+    const Span* spans
     Py_ssize_t count
     Py_ssize_t lanes            # of the last vector that are stored
     float* dw
@@ -73,25 +73,25 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
     cdef vf b[2]
     cdef const float* xs[8]
     cdef const float* y
-    cdef const Run* run
+    cdef const Span* span
     cdef float* dw
     cdef bint full
     cdef Py_ssize_t step = a.sw * block.x_pixel
     cdef Py_ssize_t n, row, _v, _r, _
     cdef int t, i, j
     for _v in range(views):
-        run = view.runs
+        span = view.spans
         for i in range(taps * channels):
             for j in range(vectors):
                 sums[i][j] = vzero()
         for _r in range(view.count):
-            n = run.count
-            y = block.dy + run.y * block.dy_step
+            n = span.count
+            y = block.dy + span.y * block.dy_step
             for t in range(taps):
-                row = run.row + t * a.dh
+                row = span.row + t * a.dh
                 xs[t] = block.zero
                 if 0 <= row < a.h:
-                    xs[t] = block.x + run.x * block.x_pixel + t * a.dh * block.x_row
+                    xs[t] = block.x + span.x * block.x_pixel + t * a.dh * block.x_row
                 elif taps == 1:
                     n = 0
             for _ in range(n):
@@ -104,7 +104,7 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
                                 vset1(xs[t][i]), b[j], sums[t * channels + i][j])
                     xs[t] += step
                 y += block.dy_step
-            run += 1
+            span += 1
         dw = view.dw
         full = view.lanes == VL
         for i in range(taps * channels):

@@ -91,10 +91,10 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
     between the bounds that are relu and relu6; `finish` applies any other. The sum runs in the
     order of taps and channels whatever the tile. y must not overlap a; it may be the residual.
     Where it is to ``send``, ``t.ahead`` is sent for meanwhile: a burst of requests would have to be
-    waited for, one a row is not. Of a row's rows and vectors the fewer are held in registers.
+    waited for, one a row is not. For each channel the fewer of rows and vectors are held in registers.
     """
     cdef vf acc[14 * 4]
-    cdef vf held[14]
+    cdef vf held[14]    # 4 at most: gcc warns of the branch that is not taken
     cdef const float* rows[14]
     cdef const float* a = NULL
     cdef const float* panel

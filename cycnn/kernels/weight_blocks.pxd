@@ -6,11 +6,12 @@ A block belongs to a part of the gradient of weights, which is what an item of `
 from libc.string cimport memcpy, memset
 
 from .isa cimport MR2, VL, vload, vload_part, vstore
-from .outer cimport NR, Attributes, Block, Run
+from .outer cimport NR, Attributes, Block, Span
 
 cdef struct Part:
     # what an item does: a part of group g's dw, summed over ``size`` pixels from ``begin``
     Py_ssize_t g, z, row, channel, panel, begin, size, blocks
+    Py_ssize_t r0, r1           # its rows of the filter
 
 
 cdef inline Py_ssize_t count(Py_ssize_t size, Py_ssize_t part) noexcept nogil:
@@ -18,9 +19,9 @@ cdef inline Py_ssize_t count(Py_ssize_t size, Py_ssize_t part) noexcept nogil:
     return (size + part - 1) // part
 
 
-cdef inline Py_ssize_t find_runs(const Attributes* a, const Block* block, Py_ssize_t r, Py_ssize_t s,
-                                 Run* runs) noexcept nogil:
-    """Write the runs of tap (r, s), and return how many there are."""
+cdef inline Py_ssize_t find_spans_of_tap(const Attributes* a, const Block* block, Py_ssize_t r,
+                                         Py_ssize_t s, Span* spans) noexcept nogil:
+    """Write the spans of tap (r, s), and return how many there are."""
     cdef Py_ssize_t column = 0 if a.padded else s * a.dw - a.pw
     cdef Py_ssize_t size = a.padded if a.padded else a.w
     cdef Py_ssize_t low = 0, high = a.q, m = block.begin, n = block.n, p = block.p, q = block.q
@@ -30,11 +31,11 @@ cdef inline Py_ssize_t find_runs(const Attributes* a, const Block* block, Py_ssi
         high = min(a.q, count(max(size - column, 0), a.sw))
     while m < block.end:
         first, stop = max(q, low), min(a.q, q + block.end - m)
-        runs[found].row = p * a.sh - a.ph + r * a.dh
-        runs[found].x = (n * a.h + runs[found].row - block.first) * size + first * a.sw + column
-        runs[found].y = m - block.begin + first - q
-        runs[found].count = min(stop, high) - first
-        found += runs[found].count > 0
+        spans[found].row = p * a.sh - a.ph + r * a.dh
+        spans[found].x = (n * a.h + spans[found].row - block.first) * size + first * a.sw + column
+        spans[found].y = m - block.begin + first - q
+        spans[found].count = min(stop, high) - first
+        found += spans[found].count > 0
         m += stop - q
         q = 0
         p += 1
@@ -44,15 +45,33 @@ cdef inline Py_ssize_t find_runs(const Attributes* a, const Block* block, Py_ssi
     return found
 
 
-cdef inline void find_all_runs(const Attributes* a, const Block* block, const Part* part,
-                               char* table) noexcept nogil:
-    """The table of a part's taps: how many runs each has, then the runs of each."""
-    cdef Py_ssize_t r0 = part.row * a.r // a.row_blocks, i
-    cdef Py_ssize_t taps = ((part.row + 1) * a.r // a.row_blocks - r0) * a.s
+# The table of a part's taps: how many spans each has, then room for `spans` of each.
+
+
+cdef inline Py_ssize_t table_bytes(const Attributes* a, Py_ssize_t taps) noexcept nogil:
+    """The size of the table, in whole cache lines."""
+    return count(taps * (sizeof(Py_ssize_t) + a.spans * sizeof(Span)), 64) * 64
+
+
+cdef inline Span* spans_of_tap(const Attributes* a, const Part* part, char* table, Py_ssize_t r,
+                               Py_ssize_t s, Py_ssize_t** found) noexcept nogil:
+    """The spans of tap (r, s) in the table; ``found`` shows how many there are."""
     cdef Py_ssize_t* counts = <Py_ssize_t*> table
-    cdef Run* runs = <Run*> (counts + taps)
-    for i in range(taps):
-        counts[i] = find_runs(a, block, r0 + i // a.s, i % a.s, runs + i * a.runs)
+    cdef Py_ssize_t tap = (r - part.r0) * a.s + s
+    found[0] = counts + tap
+    return <Span*> (counts + (part.r1 - part.r0) * a.s) + tap * a.spans
+
+
+cdef inline void find_spans(const Attributes* a, const Block* block, const Part* part,
+                            char* table) noexcept nogil:
+    """Fill the table for a block."""
+    cdef Py_ssize_t r, s
+    cdef Py_ssize_t* found
+    cdef Span* spans
+    for r in range(part.r0, part.r1):
+        for s in range(a.s):
+            spans = spans_of_tap(a, part, table, r, s, &found)
+            found[0] = find_spans_of_tap(a, block, r, s, spans)
 
 
 cdef inline void pack_panel(const Attributes* a, const Block* block, const float* dy, Py_ssize_t width,
@@ -96,9 +115,10 @@ cdef inline void copy_rows(const Attributes* a, Block* block, const float* x, fl
 
 cdef inline void copy_channels(const int vectors, const float* x, Py_ssize_t step, Py_ssize_t pixels,
                                Py_ssize_t channels, float* to) noexcept nogil:
-    """Copy the first ``channels`` of pixels ``step`` apart, in whole vectors but for the last.
+    """Copy the first ``channels`` of ``pixels`` >= 1 pixels, in whole ``vectors`` but for the last.
 
-    What is too much of a pixel, the next one overwrites.
+    Pixels lie ``step`` >= ``vectors`` * VL floats apart, so that no vector is read from beyond the last. What
+    is too much of a pixel, the next one overwrites; the caller leaves room for a vector behind them.
     """
     cdef Py_ssize_t _m
     cdef int j

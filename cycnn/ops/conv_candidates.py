@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import conv_winograd
-from .base import Cost
 from .correlation import Correlation
 from .dense import (
     ITEM_FLOPS,
@@ -301,7 +300,8 @@ def _emit_neighbours(c: Correlation, target: Target, reads: Reads, y: Buffer) ->
 
 
 # Deep layers have small images, where tiles that stay in a row leave out much padding: tiles are then
-# tall and narrow. The choice is by channels alone, so that images of all sizes share packed weights.
+# tall and narrow, where those hold more sums. The choice is by channels alone, so that images of all
+# sizes share packed weights.
 DEEP = 256
 TILES = 16  # in a block of pixels, whose table of pointers is to stay near
 

@@ -57,7 +57,7 @@ STEP_TILES = 64  # most, of a block of the second step
 STEP_OPTIONS = (32, 64, 128)
 STEP_ITEMS = 32  # wanted there
 STEP_BYTES = 2**23  # of transformed images that pass from one step to the other
-DEEP = 128  # channels, where panels are narrow: there are enough of them, and images are small
+DEEP = 128  # channels, where panels are narrow if tall tiles hold more sums: images are small
 
 
 def applies(c: Correlation, target: Target) -> bool:
