@@ -25,7 +25,7 @@ from libc.string cimport memset
 
 from .ahead cimport LINE, Ahead, fetch, lines
 from .isa cimport MR2, VL, vstream_end
-from .outer cimport NR, TALL, Attributes, Block, Span, View, walk
+from .outer cimport NR, TALL, Attributes, Block, View, walk
 from .step cimport Step, kernel
 from .weight_blocks cimport (
     Part, copy_rows, copy_tiles, count, find_spans, pack_panel, rows_of_a_block, spans_of_tap,

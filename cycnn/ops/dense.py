@@ -187,9 +187,9 @@ def _emit_narrow(
     narrow = target.kernels.gemm_narrow
     packing, nbytes = narrow.pack(depth, columns, transposed)
     problem = (*shape, activation, x_step, y_step, *reads.present)
-    tiles = target.choose("tiles", problem, TILES_OPTIONS, TILES)
-    flops = 2 * rows * depth * columns
-    row_blocks, _ = cut(rows, 1, narrow.tile_height(columns), flops, tiles)
+    height = narrow.tile_height(columns)
+    tiles = target.choose("tiles", problem, TILES_OPTIONS, ROWS // height)
+    row_blocks, _ = cut(rows, 1, height, 2 * rows * depth * columns, tiles)
     steps = {"a_step": x_step, "y_step": y_step}
     kernel = narrow.multiply(*shape, row_blocks=row_blocks, activation=activation, **steps)
     reads.emit(target, kernel, reads.pack(target, packing, nbytes), y)
