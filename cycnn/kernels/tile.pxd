@@ -172,7 +172,7 @@ cdef inline void tiles(const int nv, const bint gather, const bint stream, const
         tile(1, nv, gather, stream, send, t)
     elif mr == 2:
         tile(2, nv, gather, stream, send, t)
-    elif mr == 3:
+    elif mr == 3 and tile_rows(nv) >= 3:
         tile(3, nv, gather, stream, send, t)
     elif mr == 4 and tile_rows(nv) >= 4:
         tile(4, nv, gather, stream, send, t)
