@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CANDIDATES", "emit_chunks", "lower_gradient"]
 
-CACHE_BYTES = (
-    256 * 1024
-)  # of a core's second-level cache: for a block, the next, and sums; not copies
+# of a core's second-level cache: for a block, the next one and sums, not for copies of x
+CACHE_BYTES = 256 * 1024
 BLOCK = (96, 384)  # the fewest and most pixels in a block
 FLOPS_PER_BYTE = 10  # arithmetic of a core in the time it takes to read a byte again,
 FLOPS_PER_PARTIAL = 300  # and to write a partial sum, read it and add it
