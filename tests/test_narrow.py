@@ -7,10 +7,8 @@ import pytest
 
 import cycnn
 import runner
-from case import case
-from cases import NARROW
 from cycnn import layers
-from cycnn.ops.dense import Dense, DenseBackwardData
+from cycnn.ops.dense import Dense
 
 TIERS = pytest.mark.parametrize("tier", runner.TIERS)
 
@@ -24,22 +22,6 @@ def test_the_last_columns_fill_at_most_half_a_vector(tier):
     for columns in (vl // 2, vl // 2 + 1):
         names = runner.kernels_of(Dense(), [np.ones((2, 3)), np.ones((3, columns)), None], tier)
         assert ("gemm_narrow" in names) == (columns in expected)
-
-
-@TIERS
-@pytest.mark.parametrize("shape", NARROW[::5], ids=str)
-def test_rows_sent_for_ahead_change_no_bit(tier, shape, monkeypatch):
-    n, i, u = shape
-    for product in (
-        case(Dense("relu"), (n, i), (i, u), (u,)),
-        case(DenseBackwardData(), (n, i), (u, i)),
-    ):
-        expected = runner.run(product.op, product.arrays(), tier=tier)
-        with monkeypatch.context() as patch:
-            patch.setattr(runner.KERNELS[tier].gemm_narrow, "DISTANT", 0)
-            bench = runner.Bench(product.op, product.arrays(), tier=tier).run(threads=2)
-        bench.check()
-        assert all(map(runner.same_bits, bench.results, expected))
 
 
 @pytest.mark.parametrize("activation", [None, "relu6", "silu"])

@@ -17,7 +17,7 @@ from .grid cimport Axis, Phase, axis_bytes, next_axis, phase_of, tap_of
 from .activation cimport LINEAR
 from .isa cimport VL, vadd, vf, vload, vstore_part, vzero
 from .step cimport Step, kernel
-from .tile cimport Tile, send_nothing, set_activation, stack, tiles_of_width
+from .tile cimport Tile, send_nothing, set_activation, stack, tile_rows, tiles_of_width
 
 cdef enum:
     PIXELS = 4              # of dx that are summed side by side
@@ -50,7 +50,7 @@ cdef void multiply_row(const Attributes* a, const float* dy, Py_ssize_t pixels,
     for panel in range(a.width // wide):
         t.panel = panels + panel * a.depth * wide
         t.a, t.y = dy, z + panel * wide
-        stack(multiply_tiles, pixels, a.nv, &t)
+        stack(multiply_tiles, pixels, tile_rows(a.nv), a.nv, &t)
 
 
 cdef void multiply(const Attributes* a, const Axis* columns, const float* dy, Py_ssize_t first,

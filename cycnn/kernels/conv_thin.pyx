@@ -19,7 +19,7 @@ from libc.string cimport memcpy, memset
 from .isa cimport VL, vstream_end
 from .step cimport Step, kernel
 from .tile cimport (
-    Multiply, Tile, can_stream, send_nothing, set_activation, stack, tiles_of_width,
+    Multiply, Tile, can_stream, send_nothing, set_activation, stack, tile_rows, tiles_of_width,
 )
 
 cdef struct Attributes:
@@ -97,7 +97,7 @@ cdef void multiply(const Attributes* a, const float* x, Py_ssize_t x_width, cons
             t.a, t.y = x + p * a.row_step * row, y + at
             if residual != NULL:
                 t.residual = residual + at
-            stack(tiles, a.out_width, a.nv, &t)
+            stack(tiles, a.out_width, tile_rows(a.nv), a.nv, &t)
     if stream:
         vstream_end()
 

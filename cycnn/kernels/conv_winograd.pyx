@@ -28,7 +28,7 @@ from libc.string cimport memset
 from .activation cimport LINEAR, RELU, activate_all
 from .isa cimport VL
 from .step cimport Step, kernel
-from .tile cimport Tile, send_nothing, set_activation, stack, tiles_of_width
+from .tile cimport Tile, send_nothing, set_activation, stack, tile_rows, tiles_of_width
 from .winograd cimport LINE, apart, panel_point, side
 from .winograd_tile cimport SIDE, Output, input_tile, output_tile
 
@@ -210,7 +210,7 @@ cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, 
         row, column = point // a.side, point % a.side
         t.panel = panel + (min(row, last) * (a.m + 2) + min(column, last)) * a.u_point
         t.y = z + point * a.z_point
-        stack(multiply_tiles, tiles, a.nv, &t)
+        stack(multiply_tiles, tiles, tile_rows(a.nv), a.nv, &t)
 
 
 # ---- y = A^T z A ---------------------------------------------------------------------------------

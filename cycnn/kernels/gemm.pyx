@@ -12,7 +12,8 @@ from libc.string cimport memset
 from .isa cimport VL, vstream_end
 from .step cimport Step, kernel
 from .tile cimport (
-    Multiply, Tile, can_stream, send_nothing, set_activation, stack, tile_rows, tiles_of_width,
+    Multiply, Tile, can_stream, send_nothing, set_activation, stack, tile_count, tile_rows,
+    tiles_of_width,
 )
 
 cdef struct Attributes:
@@ -28,16 +29,9 @@ cdef struct Attributes:
     Py_ssize_t panels
     Py_ssize_t panel_blocks
     Py_ssize_t panels_first     # whether consecutive items share a block of panels
-    Py_ssize_t distant          # whether a lies beyond the caches
-
-DISTANT = 8 * 2**20  # bytes
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, False, False, mr, t)
-
-
-cdef void multiply_distant_tiles(int nv, int mr, const Tile* t) noexcept nogil:
     tiles_of_width(nv, False, False, True, mr, t)
 
 
@@ -45,25 +39,26 @@ cdef void stream_tiles(int nv, int mr, const Tile* t) noexcept nogil:
     tiles_of_width(nv, False, True, True, mr, t)
 
 
-cdef void multiply(const Attributes* a, Multiply tiles, Tile* t, const float* x, const float* panels,
+cdef void multiply(const Attributes* a, Multiply by_width, Tile* t, const float* x, const float* panels,
                    const float* b, float* y, const float* residual, Py_ssize_t rows,
                    Py_ssize_t panel, Py_ssize_t last) noexcept nogil:
     """``rows`` rows times panels ``panel`` to ``last``."""
-    cdef Py_ssize_t width = a.nv * VL, p
-    if a.distant:
-        # the next rows of a; sent for all at once they would be waited for
+    cdef Py_ssize_t width = a.nv * VL, tiles = tile_count(rows, tile_rows(a.nv)), p
+    if not a.panels_first and a.a_step == a.depth:      # the next rows of a
         t.ahead = <const char*> (x + rows * a.a_step)
-        t.ahead_step = rows * a.a_step * sizeof(float) // (
-            (rows + tile_rows(a.nv) - 1) // tile_rows(a.nv) * a.depth * (last - panel))
+        t.ahead_step = rows * sizeof(float) // (tiles * (last - panel))
     for p in range(panel, last):
         t.panel = panels + p * a.depth * width
+        if a.panels_first:
+            t.ahead = <const char*> (t.panel + a.depth * width)
+            t.ahead_step = width * sizeof(float) // tiles
         if b != NULL:
             t.bias = b + p * width
         if residual != NULL:
             t.residual = residual + p * width
         t.columns = min(width, a.columns - p * width)
         t.a, t.y = x, y + p * width
-        stack(tiles, rows, a.nv, t)
+        stack(by_width, rows, tile_rows(a.nv), a.nv, t)
 
 
 cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
@@ -77,8 +72,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef Py_ssize_t item, i, j, row
     cdef Tile t
     cdef bint stream = a.stream and can_stream(y, a.y_step, a.nv, a.activation)
-    cdef Multiply tiles = (
-        stream_tiles if stream else multiply_distant_tiles if a.distant else multiply_tiles)
+    cdef Multiply tiles = stream_tiles if stream else multiply_tiles
     t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.a_step, 0
     t.y_step, t.bias, t.residual = a.y_step, NULL, NULL
     send_nothing(&t)
@@ -109,6 +103,5 @@ def multiply_packed(rows, depth, columns, nv, *, row_blocks, panel_blocks, panel
     a.a_step, a.y_step = a_step or depth, y_step or columns
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.row_blocks, a.panel_blocks, a.panels_first = row_blocks, panel_blocks, panels_first
-    a.distant = 4 * a.rows * a.depth >= DISTANT and a.a_step == a.depth
     items = a.row_blocks * a.panel_blocks if a.rows and a.columns else 0
     return kernel("gemm", run, items, 0, &a, sizeof(a))

@@ -25,7 +25,7 @@ from .isa cimport (
     vu_load, vzero, vzip_low,
 )
 from .step cimport Step, kernel
-from .tile cimport Multiply, Tile, send_nothing, set_activation, stack_equal
+from .tile cimport Tile, send_nothing, set_activation, stack, tile_count
 
 cdef extern from *:
     """
@@ -38,8 +38,6 @@ cdef extern from *:
 cdef enum:
     MOST = 2    # whole vectors of columns
 
-DISTANT = 8 * 2**20  # bytes
-
 cdef struct Attributes:
     Py_ssize_t rows
     Py_ssize_t depth
@@ -47,7 +45,6 @@ cdef struct Attributes:
     Py_ssize_t a_step       # floats from a row of a to the next,
     Py_ssize_t y_step       # and of y
     Py_ssize_t row_blocks
-    Py_ssize_t distant      # whether a lies beyond the caches
     int activation
 
 cdef struct Packing:
@@ -88,14 +85,13 @@ cdef inline void multiply_row(const int mr, const int whole, const float* a, Py_
             acc[i * whole + j] = vfma(x, b[j], acc[i * whole + j])
 
 
-cdef inline void tile(const int mr, const int whole, const bint send,
-                      const Tile* t) noexcept nogil:
+cdef inline void tile(const int mr, const int whole, const Tile* t) noexcept nogil:
     """``mr`` rows, ``whole`` vectors and a half: what `tile.tile` does, but for the order of the
     last columns' sums."""
     cdef vf acc[MOST * 8]
     cdef vf half[14]
     cdef vf x
-    cdef const char* ahead = t.ahead
+    cdef const char* ahead = t.ahead if t.ahead != NULL else <const char*> t.panel
     cdef const float* a
     cdef const float* panel
     cdef const float* r
@@ -119,10 +115,9 @@ cdef inline void tile(const int mr, const int whole, const bint send,
             x = vload(panel + 2 * whole * VL)
             for i in range(mr):
                 half[i] = vfma(vset2(a + i * step), x, half[i])
-            if send:
-                send_for(ahead)
-                send_for(ahead + t.ahead_step)
-                ahead += 2 * t.ahead_step
+            send_for(ahead)
+            send_for(ahead + t.ahead_step)
+            ahead += 2 * t.ahead_step
             panel += (2 * whole + 1) * VL
             a += 2
         if t.depth % 2:
@@ -149,71 +144,58 @@ cdef inline void tile(const int mr, const int whole, const bint send,
             vstore_part(y + whole * VL, half[i], rest)
 
 
-cdef inline void tiles(const int whole, const bint send, int mr, const Tile* t) noexcept nogil:
+cdef inline void tiles(const int whole, int mr, const Tile* t) noexcept nogil:
     """The tiles with ``1 <= mr <= height(whole)`` rows: one specialised copy per height."""
     if mr == 1:
-        tile(1, whole, send, t)
+        tile(1, whole, t)
     elif mr == 2:
-        tile(2, whole, send, t)
+        tile(2, whole, t)
     elif mr == 3:
-        tile(3, whole, send, t)
+        tile(3, whole, t)
     elif mr == 4 and height(whole) >= 4:
-        tile(4, whole, send, t)
+        tile(4, whole, t)
     elif mr == 5 and height(whole) >= 5:
-        tile(5, whole, send, t)
+        tile(5, whole, t)
     elif mr == 6 and height(whole) >= 6:
-        tile(6, whole, send, t)
+        tile(6, whole, t)
     elif mr == 7 and height(whole) >= 7:
-        tile(7, whole, send, t)
+        tile(7, whole, t)
     elif mr == 8 and height(whole) >= 8:
-        tile(8, whole, send, t)
+        tile(8, whole, t)
     elif mr == 9 and height(whole) >= 9:
-        tile(9, whole, send, t)
+        tile(9, whole, t)
     elif mr == 10 and height(whole) >= 10:
-        tile(10, whole, send, t)
+        tile(10, whole, t)
     elif mr == 11 and height(whole) >= 11:
-        tile(11, whole, send, t)
+        tile(11, whole, t)
     elif mr == 12 and height(whole) >= 12:
-        tile(12, whole, send, t)
+        tile(12, whole, t)
     elif mr == 13 and height(whole) >= 13:
-        tile(13, whole, send, t)
+        tile(13, whole, t)
     elif mr == 14 and height(whole) >= 14:
-        tile(14, whole, send, t)
+        tile(14, whole, t)
 
 
-cdef inline void tiles_of_width(const bint send, int whole, int mr, const Tile* t) noexcept nogil:
+cdef void tiles_of_width(int whole, int mr, const Tile* t) noexcept nogil:
     cdef Py_ssize_t i
     if whole == 0:
-        tiles(0, send, mr, t)
+        tiles(0, mr, t)
     elif whole == 1:
-        tiles(1, send, mr, t)
+        tiles(1, mr, t)
     else:
-        tiles(2, send, mr, t)
+        tiles(2, mr, t)
     if t.activation > RELU6:
         for i in range(t.count * mr):
             activate_all(t.activation, t.y + i * t.y_step, t.y + i * t.y_step, t.columns)
 
 
-cdef void near_tiles(int whole, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(False, whole, mr, t)
-
-
-cdef void distant_tiles(int whole, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(True, whole, mr, t)
-
-
 cdef void multiply_rows(const Attributes* a, Tile* t, Py_ssize_t rows) noexcept nogil:
-    """``rows`` rows from ``t.a`` on, in tiles of nearly equal height."""
+    """``rows`` rows from ``t.a`` on."""
     cdef int whole = <int> (a.columns // VL)
-    cdef Py_ssize_t tiles = (rows + height(whole) - 1) // height(whole)
-    cdef Py_ssize_t low = rows // max(tiles, <Py_ssize_t> 1), taller = rows - low * tiles
-    cdef Multiply multiply = near_tiles
-    if a.distant and a.a_step == a.depth and tiles:     # the next rows are sent for
-        multiply = distant_tiles
+    if a.a_step == a.depth:     # the next rows of a
         t.ahead = <const char*> (t.a + rows * a.a_step)
-        t.ahead_step = rows * sizeof(float) // tiles
-    stack_equal(multiply, taller, <int> low + 1, whole, t)
-    stack_equal(multiply, tiles - taller, <int> low, whole, t)
+        t.ahead_step = rows * sizeof(float) // tile_count(rows, height(whole))
+    stack(tiles_of_width, rows, height(whole), whole, t)
 
 
 cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
@@ -245,7 +227,6 @@ def multiply(rows, depth, columns, *, row_blocks, activation=0, a_step=None, y_s
     memset(&a, 0, sizeof(a))
     a.rows, a.depth, a.columns, a.activation = rows, depth, columns, activation
     a.a_step, a.y_step, a.row_blocks = a_step or depth, y_step or columns, row_blocks
-    a.distant = 4 * a.rows * a.depth >= DISTANT
     return kernel("gemm_narrow", run, a.row_blocks if rows else 0, 0, &a, sizeof(a))
 
 

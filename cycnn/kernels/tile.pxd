@@ -30,6 +30,7 @@ cdef extern from *:
 
 cdef enum:
     FEW = 4     # tiles
+    MANY = 16   # lines: more than that, stored at once, would be waited for
 
 cdef struct Tile:
     Py_ssize_t count        # how many tiles of mr rows lie below one another
@@ -83,6 +84,13 @@ cdef inline Py_ssize_t lanes(Py_ssize_t columns, int j) noexcept nogil:
     return max(<Py_ssize_t> 0, min(<Py_ssize_t> VL, columns - j * VL))
 
 
+cdef inline void claim(const int nv, const float* y) noexcept nogil:
+    """Send for the ``nv`` vectors at y, which will be stored."""
+    cdef int i
+    for i in range((nv * VL + LINE - 1) // LINE):
+        send_for(<const char*> (y + i * LINE))
+
+
 cdef inline void tile(const int mr, const int nv, const bint gather, const bint stream,
                       const bint send, const Tile* t) noexcept nogil:
     """y[i, :] = bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :]
@@ -90,9 +98,11 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
 
     between the bounds that are relu and relu6; `finish` applies any other. The sum runs in the
     order of taps and channels whatever the tile. y must not overlap a; it may be the residual.
-    Where it is to ``send``, ``t.ahead`` is sent for meanwhile: a burst of requests would have to be
-    waited for, one a row is not. For each channel the fewer of rows and vectors are held in registers.
+    Lines of y are sent for with the first channels, where they are many, and ``t.ahead`` with every
+    one, where it is to ``send``: a burst of requests would have to be waited for, one a row is not.
+    For each channel the fewer of rows and vectors are held in registers.
     """
+    cdef bint claims = not stream and mr * nv * VL > MANY * LINE
     cdef vf acc[14 * 4]
     cdef vf held[14]    # 4 at most: gcc warns of the branch that is not taken
     cdef const float* rows[14]
@@ -102,9 +112,10 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
     cdef const float* r
     cdef float* y
     cdef vf x
-    cdef Py_ssize_t depth = t.depth, step = t.row_step, u, tap, n, _c
+    cdef Py_ssize_t depth = t.depth, step = t.row_step, unclaimed, u, tap, n, _c
     cdef int i, j
     for n in range(t.count):
+        unclaimed = mr
         for j in range(nv):
             x = vzero()
             if t.bias != NULL:
@@ -135,12 +146,16 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
                         x = vset1(rows[i][_c] if gather else a[i * step])
                         for j in range(nv):
                             acc[i * nv + j] = vfma(x, held[j], acc[i * nv + j])
+                if claims and _c < unclaimed:
+                    claim(nv, t.y_rows[n * mr + _c] + t.y_offset if gather
+                          else t.y + (n * mr + _c) * t.y_step)
                 if send:
                     send_for(ahead)
                     ahead += t.ahead_step
                 panel += nv * VL
                 if not gather:
                     a += 1
+            unclaimed = 0
         if t.residual != NULL:
             for i in range(mr):
                 r = t.residual + ((t.y_rows[n * mr + i] + t.y_offset if gather
@@ -255,9 +270,15 @@ cdef inline void stack_equal(Multiply multiply, Py_ssize_t tiles, int mr, int nv
         tiles -= together
 
 
-cdef inline void stack(Multiply multiply, Py_ssize_t rows, int nv, Tile* t) noexcept nogil:
+cdef inline Py_ssize_t tile_count(Py_ssize_t rows, int height) noexcept nogil:
+    """Tiles that ``rows`` rows are cut into, where ``height`` is the most they hold."""
+    return (rows + height - 1) // height
+
+
+cdef inline void stack(Multiply multiply, Py_ssize_t rows, int height, int nv,
+                       Tile* t) noexcept nogil:
     """``rows`` evenly spaced rows from ``t.a`` and ``t.y`` on, in tiles of nearly equal height."""
-    cdef Py_ssize_t tiles = (rows + tile_rows(nv) - 1) // tile_rows(nv)
+    cdef Py_ssize_t tiles = tile_count(rows, height)
     cdef Py_ssize_t low = rows // max(tiles, <Py_ssize_t> 1), taller = rows - low * tiles
     stack_equal(multiply, taller, <int> low + 1, nv, t)
     stack_equal(multiply, tiles - taller, <int> low, nv, t)

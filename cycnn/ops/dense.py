@@ -100,7 +100,11 @@ def packs_by_panel(target: Target, w: Buffer, panels: int, nbytes: int) -> bool:
 ITEMS = 64
 ITEM_FLOPS = 1e6
 
-ROWS = 384  # of a block, for which each of its panels is read again
+# Rows of a block: each of its panels is read again for the next one, and the rows of that, which are sent
+# for meanwhile, are to fit the second-level cache beside its own.
+ROWS = 96, 384
+BLOCK_BYTES = 2**17
+NEAR_BYTES = 2**19  # of all panels, where reading them again costs little
 TILES_OPTIONS = (4, 8, 16, 32, 64, 128)  # below one another in a block
 
 STREAM_BYTES = 2**24
@@ -146,7 +150,7 @@ def emit_gemm(
     work = 2 * rows * depth * columns + 16 * depth * columns
     problem = (rows, depth, columns, activation, x_step, y_step, *reads.present)
     height = pack.tile_height(nv)
-    tiles = target.choose("tiles", problem, TILES_OPTIONS, ROWS // height)
+    tiles = target.choose("tiles", problem, TILES_OPTIONS, _block_rows(depth, nbytes) // height)
     row_blocks, panel_blocks = cut(rows, panels, height, work, tiles)
     panels_first = target.choose(
         "panels first",
@@ -188,11 +192,17 @@ def _emit_narrow(
     packing, nbytes = narrow.pack(depth, columns, transposed)
     problem = (*shape, activation, x_step, y_step, *reads.present)
     height = narrow.tile_height(columns)
-    tiles = target.choose("tiles", problem, TILES_OPTIONS, ROWS // height)
+    tiles = target.choose("tiles", problem, TILES_OPTIONS, _block_rows(depth, nbytes) // height)
     row_blocks, _ = cut(rows, 1, height, 2 * rows * depth * columns, tiles)
     steps = {"a_step": x_step, "y_step": y_step}
     kernel = narrow.multiply(*shape, row_blocks=row_blocks, activation=activation, **steps)
     reads.emit(target, kernel, reads.pack(target, packing, nbytes), y)
+
+
+def _block_rows(depth: int, nbytes: int) -> int:
+    """Rows of a block where the panels take ``nbytes``."""
+    least, most = ROWS
+    return most if nbytes > NEAR_BYTES else min(most, max(least, BLOCK_BYTES // (4 * depth)))
 
 
 def cut(rows: int, panels: int, height: int, flops: float, tiles: int) -> tuple[int, int]:
