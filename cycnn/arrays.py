@@ -11,12 +11,16 @@ from .ops.base import Spec
 
 __all__ = ["as_float32", "as_inputs"]
 
+_FLOAT32 = np.dtype(np.float32)
+
 
 def as_float32(array: object, name: str) -> np.ndarray:
     """``array`` as C-contiguous, aligned float32: itself where it is that already, else one converted copy.
 
     Raises `DTypeError` for anything that is not numbers.
     """
+    if type(array) is np.ndarray and array.dtype is _FLOAT32 and array.flags.carray:
+        return array
     try:
         array = np.asarray(array)
     except ValueError as error:

@@ -43,6 +43,8 @@ def _is_integer(value: object) -> bool:
 
 def to_axes(value: object, name: str, axes: int = 2, least: int = 1) -> tuple[int, ...]:
     """``value`` as one integer per spatial axis: ``3`` and ``(3, 3)`` are the same."""
+    if type(value) is int and least <= value < 2**31:  # what nearly all calls give
+        return (value,) * axes
     values = (value,) * axes if _is_integer(value) else value
     if (
         not isinstance(values, (tuple, list))
