@@ -23,7 +23,7 @@ cdef enum:
     WIDEST = 14     # columns of a strip
     PAIRS = VL == 16    # there are registers for two rows of pixels
 
-DISTANT = 2**24     # bytes of x and y together that are beyond the caches
+DISTANT = 2**20     # bytes of x and y together that are beyond the nearest caches
 
 
 cdef inline vf bias(const bint part, const Band* t, Py_ssize_t c) noexcept nogil:

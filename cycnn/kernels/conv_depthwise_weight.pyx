@@ -27,7 +27,7 @@ cdef enum:
     NARROW = 4 - 2 * FEW            # those of stride 2,
     NARROW5 = 3 + MANY - FEW        # and those of 5 taps
 
-DISTANT = 2**19     # bytes of x and dy together that are beyond the nearest caches
+DISTANT = 2**20     # bytes of x and dy together that are beyond the nearest caches
 VECTOR = VL
 
 

@@ -19,7 +19,7 @@ from libc.string cimport memset
 from .grid cimport Axis, Phase, Pixels, axis_bytes, locate, needed_taps, next_axis, phase_of
 from .isa cimport VL
 from .step cimport Step, kernel
-from .tile cimport Tile, send_nothing, set_activation, tile_rows, tiles_of_width
+from .tile cimport BEYOND, Tile, send_nothing, set_activation, tile_rows, tiles_of_width
 
 cdef struct Attributes:     # followed by the axes
     Py_ssize_t images
@@ -50,7 +50,7 @@ cdef struct Work:
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, True, False, False, mr, t)
+    tiles_of_width(nv, True, BEYOND, False, mr, t)
 
 
 cdef Py_ssize_t scratch_bytes(const Attributes* a) noexcept nogil:

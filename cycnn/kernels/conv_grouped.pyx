@@ -31,7 +31,7 @@ cdef enum:
     FEW = VL == 4       # and only for the narrowest
     WIDEST = 14         # columns of a strip
 
-DISTANT = 2**23     # bytes of x and y together that are beyond the caches
+DISTANT = 2**20     # bytes of x and y together that are beyond the nearest caches
 VECTOR = VL
 
 cdef struct Attributes:         # followed by the axes

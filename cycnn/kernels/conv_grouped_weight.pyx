@@ -30,7 +30,7 @@ cdef enum:
     NARROW = 3 + MANY - 2 * FEW  # with stride 2 so many,
     FLAT = 2 + 2 * MANY - FEW   # and that of three rows and one or two channels so many
 
-DISTANT = 2**21     # bytes of x and dy together that are beyond the nearest caches
+DISTANT = 2**20     # bytes of x and dy together that are beyond the nearest caches
 VECTOR = VL
 
 cdef struct Attributes:     # followed by the axes

@@ -25,7 +25,7 @@ cdef enum:
     WIDEST = 8 + 6 * MANY       # columns of a strip one vector wide,
     WIDE = 4 + 4 * MANY         # and of one of two vectors
 
-DISTANT = 2**23     # bytes of x and y together that are beyond the caches
+DISTANT = 2**20     # bytes of x and y together that are beyond the nearest caches
 
 cdef struct Attributes:         # followed by the axes
     Bands bands

@@ -19,7 +19,7 @@ from libc.string cimport memcpy, memset
 from .isa cimport VL, vstream_end
 from .step cimport Step, kernel
 from .tile cimport (
-    Multiply, Tile, can_stream, send_nothing, set_activation, stack, tile_rows, tiles_of_width,
+    BEYOND, PAST, Multiply, Tile, can_stream, send_nothing, set_activation, stack, tile_rows, tiles_of_width,
 )
 
 cdef struct Attributes:
@@ -40,11 +40,11 @@ cdef struct Attributes:
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, False, False, mr, t)
+    tiles_of_width(nv, False, BEYOND, False, mr, t)
 
 
 cdef void stream_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, True, False, mr, t)
+    tiles_of_width(nv, False, PAST, False, mr, t)
 
 
 cdef void copy_pixels(const Attributes* a, const float* x, Py_ssize_t n, float* to) noexcept nogil:

@@ -28,7 +28,7 @@ from libc.string cimport memset
 from .activation cimport LINEAR, RELU, activate_all
 from .isa cimport VL
 from .step cimport Step, kernel
-from .tile cimport Tile, send_nothing, set_activation, stack, tile_rows, tiles_of_width
+from .tile cimport NEAR, Tile, send_nothing, set_activation, stack, tile_rows, tiles_of_width
 from .winograd cimport LINE, apart, panel_point, side
 from .winograd_tile cimport SIDE, Output, input_tile, output_tile
 
@@ -189,7 +189,7 @@ cdef void transform_block(const Attributes* a, const float* x, const float* zero
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, False, False, mr, t)
+    tiles_of_width(nv, False, NEAR, False, mr, t)
 
 
 cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, const float* panel,

@@ -12,9 +12,12 @@ from libc.string cimport memset
 from .isa cimport VL, vstream_end
 from .step cimport Step, kernel
 from .tile cimport (
-    Multiply, Tile, can_stream, send_nothing, set_activation, stack, tile_count, tile_rows,
+    BEYOND, PAST, Multiply, Tile, can_stream, send_nothing, set_activation, stack, tile_count, tile_rows,
     tiles_of_width,
 )
+
+cdef enum:
+    SPREAD = 2  # at most this many floats apart for each that is read, all of a is sent for
 
 cdef struct Attributes:
     Py_ssize_t rows
@@ -32,11 +35,11 @@ cdef struct Attributes:
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, False, True, mr, t)
+    tiles_of_width(nv, False, BEYOND, True, mr, t)
 
 
 cdef void stream_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, True, True, mr, t)
+    tiles_of_width(nv, False, PAST, True, mr, t)
 
 
 cdef void multiply(const Attributes* a, Multiply by_width, Tile* t, const float* x, const float* panels,
@@ -44,9 +47,9 @@ cdef void multiply(const Attributes* a, Multiply by_width, Tile* t, const float*
                    Py_ssize_t panel, Py_ssize_t last) noexcept nogil:
     """``rows`` rows times panels ``panel`` to ``last``."""
     cdef Py_ssize_t width = a.nv * VL, tiles = tile_count(rows, tile_rows(a.nv)), p
-    if not a.panels_first and a.a_step == a.depth:      # the next rows of a
+    if not a.panels_first and a.a_step <= SPREAD * a.depth:     # the next rows of a
         t.ahead = <const char*> (x + rows * a.a_step)
-        t.ahead_step = rows * sizeof(float) // (tiles * (last - panel))
+        t.ahead_step = rows * a.a_step * sizeof(float) // (tiles * (last - panel) * a.depth)
     for p in range(panel, last):
         t.panel = panels + p * a.depth * width
         if a.panels_first:

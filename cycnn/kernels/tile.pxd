@@ -32,6 +32,11 @@ cdef enum:
     FEW = 4     # tiles
     MANY = 16   # lines: more than that, stored at once, would be waited for
 
+cdef enum:      # where the result of a tile goes:
+    NEAR        # to a nearby cache,
+    BEYOND      # to lines that may have to come first,
+    PAST        # to memory, past the caches
+
 cdef struct Tile:
     Py_ssize_t count        # how many tiles of mr rows lie below one another
     Py_ssize_t taps         # how many taps are summed
@@ -91,18 +96,18 @@ cdef inline void claim(const int nv, const float* y) noexcept nogil:
         send_for(<const char*> (y + i * LINE))
 
 
-cdef inline void tile(const int mr, const int nv, const bint gather, const bint stream,
+cdef inline void tile(const int mr, const int nv, const bint gather, const int to,
                       const bint send, const Tile* t) noexcept nogil:
     """y[i, :] = bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :]
               + residual[i, :]
 
     between the bounds that are relu and relu6; `finish` applies any other. The sum runs in the
     order of taps and channels whatever the tile. y must not overlap a; it may be the residual.
-    Lines of y are sent for with the first channels, where they are many, and ``t.ahead`` with every
-    one, where it is to ``send``: a burst of requests would have to be waited for, one a row is not.
-    For each channel the fewer of rows and vectors are held in registers.
+    Lines of y that lie `BEYOND` are sent for with the first channels, where they are many, and
+    ``t.ahead`` with every one, where it is to ``send``: a burst of requests would have to be waited
+    for, one a row is not. For each channel the fewer of rows and vectors are held in registers.
     """
-    cdef bint claims = not stream and mr * nv * VL > MANY * LINE
+    cdef bint claims = to == BEYOND and mr * nv * VL > MANY * LINE
     cdef vf acc[14 * 4]
     cdef vf held[14]    # 4 at most: gcc warns of the branch that is not taken
     cdef const float* rows[14]
@@ -171,7 +176,7 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
                  else t.y + (n * mr + i) * t.y_step)
             if t.columns >= nv * VL:
                 for j in range(nv):
-                    if stream:
+                    if to == PAST:
                         vstream(y + j * VL, acc[i * nv + j])
                     else:
                         vstore(y + j * VL, acc[i * nv + j])
@@ -180,37 +185,37 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
                     vstore_part(y + j * VL, acc[i * nv + j], lanes(t.columns, j))
 
 
-cdef inline void tiles(const int nv, const bint gather, const bint stream, const bint send,
+cdef inline void tiles(const int nv, const bint gather, const int to, const bint send,
                        const int mr, const Tile* t) noexcept nogil:
     """The tiles with ``1 <= mr <= tile_rows(nv)`` rows: one specialised copy per height."""
     if mr == 1:
-        tile(1, nv, gather, stream, send, t)
+        tile(1, nv, gather, to, send, t)
     elif mr == 2:
-        tile(2, nv, gather, stream, send, t)
+        tile(2, nv, gather, to, send, t)
     elif mr == 3 and tile_rows(nv) >= 3:
-        tile(3, nv, gather, stream, send, t)
+        tile(3, nv, gather, to, send, t)
     elif mr == 4 and tile_rows(nv) >= 4:
-        tile(4, nv, gather, stream, send, t)
+        tile(4, nv, gather, to, send, t)
     elif mr == 5 and tile_rows(nv) >= 5:
-        tile(5, nv, gather, stream, send, t)
+        tile(5, nv, gather, to, send, t)
     elif mr == 6 and tile_rows(nv) >= 6:
-        tile(6, nv, gather, stream, send, t)
+        tile(6, nv, gather, to, send, t)
     elif mr == 7 and tile_rows(nv) >= 7:
-        tile(7, nv, gather, stream, send, t)
+        tile(7, nv, gather, to, send, t)
     elif mr == 8 and tile_rows(nv) >= 8:
-        tile(8, nv, gather, stream, send, t)
+        tile(8, nv, gather, to, send, t)
     elif mr == 9 and tile_rows(nv) >= 9:
-        tile(9, nv, gather, stream, send, t)
+        tile(9, nv, gather, to, send, t)
     elif mr == 10 and tile_rows(nv) >= 10:
-        tile(10, nv, gather, stream, send, t)
+        tile(10, nv, gather, to, send, t)
     elif mr == 11 and tile_rows(nv) >= 11:
-        tile(11, nv, gather, stream, send, t)
+        tile(11, nv, gather, to, send, t)
     elif mr == 12 and tile_rows(nv) >= 12:
-        tile(12, nv, gather, stream, send, t)
+        tile(12, nv, gather, to, send, t)
     elif mr == 13 and tile_rows(nv) >= 13:
-        tile(13, nv, gather, stream, send, t)
+        tile(13, nv, gather, to, send, t)
     elif mr == 14 and tile_rows(nv) >= 14:
-        tile(14, nv, gather, stream, send, t)
+        tile(14, nv, gather, to, send, t)
 
 
 cdef inline void finish_by(const int code, const bint gather, int mr,
@@ -234,15 +239,15 @@ cdef inline void finish(const bint gather, int mr, const Tile* t) noexcept nogil
         finish_by(HARD_SWISH, gather, mr, t)
 
 
-cdef inline void tiles_of_width(const int nv, const bint gather, const bint stream,
+cdef inline void tiles_of_width(const int nv, const bint gather, const int to,
                                 const bint send, const int mr, const Tile* t) noexcept nogil:
     """The tiles that are ``nv`` = 4, 2 or 1 vectors wide; each kernel wraps it once."""
     if nv == 4:
-        tiles(4, gather, stream, send, mr, t)
+        tiles(4, gather, to, send, mr, t)
     elif nv == 2:
-        tiles(2, gather, stream, send, mr, t)
+        tiles(2, gather, to, send, mr, t)
     else:
-        tiles(1, gather, stream, send, mr, t)
+        tiles(1, gather, to, send, mr, t)
     if t.activation > RELU6:
         finish(gather, mr, t)
 

@@ -17,6 +17,7 @@ from .dense import (
     ITEM_FLOPS,
     ITEMS,
     TILES_OPTIONS,
+    Product,
     Reads,
     cut,
     emit_gemm,
@@ -81,18 +82,16 @@ def _is_pointwise(c: Correlation, target: Target) -> bool:
 
 
 def _emit_pointwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
-    emit_gemm(
-        target,
+    product = Product(
         c.images * c.rows.out_size * c.columns.out_size,
         c.depth,
         c.filters,
-        reads,
-        y,
-        transposed=c.transposed,
-        activation=c.activation,
-        x_step=c.x_step,
-        y_step=c.y_step,
+        c.activation,
+        c.transposed,
+        c.x_step,
+        c.y_step,
     )
+    emit_gemm(target, product, reads, y)
 
 
 def _skips_pixels(c: Correlation, target: Target) -> bool:

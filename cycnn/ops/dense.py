@@ -23,6 +23,7 @@ __all__ = [
     "ByPanel",
     "Dense",
     "DenseBackwardData",
+    "Product",
     "Reads",
     "cut",
     "emit_gemm",
@@ -103,6 +104,7 @@ ITEM_FLOPS = 1e6
 # Rows of a block: each of its panels is read again for the next one, and the rows of that, which are sent
 # for meanwhile, are to fit the second-level cache beside its own.
 ROWS = 96, 384
+PACKING = 8  # rows whose products take as long as packing the weights
 BLOCK_BYTES = 2**17
 NEAR_BYTES = 2**19  # of all panels, where reading them again costs little
 TILES_OPTIONS = (4, 8, 16, 32, 64, 128)  # below one another in a block
@@ -119,39 +121,60 @@ def streams(target: Target, y: Buffer) -> bool:
     return y.nbytes >= chooser.choose_for_all("streamed from", STREAM_OPTIONS, STREAM_BYTES)
 
 
-def emit_gemm(
-    target: Target,
-    rows: int,
-    depth: int,
-    columns: int,
-    reads: Reads,
-    y: Buffer,
-    *,
-    transposed: bool = False,
-    activation: int = 0,
-    x_step: int | None = None,
-    y_step: int | None = None,
-) -> None:
-    """Emit y (rows, columns) = activation(a w + b + residual) with a (rows, depth) for x.
+class Product(NamedTuple):
+    """y (rows, columns) = activation(a w + b + residual) with a (rows, depth).
 
-    w is (depth, columns), or (columns, depth) where ``transposed``; it is packed before, or as it is used.
+    w is (depth, columns), or (columns, depth) where ``transposed``; rows of a and y lie ``x_step`` and
+    ``y_step`` floats apart, None: as many as they hold.
     """
-    if target.kernels.gemm_narrow.suits(columns):
-        steps = {"x_step": x_step, "y_step": y_step}
-        _emit_narrow(target, (rows, depth, columns), reads, y, transposed, activation, **steps)
-        return
-    pack = target.kernels.pack
+
+    rows: int
+    depth: int
+    columns: int
+    activation: int = 0
+    transposed: bool = False
+    x_step: int | None = None
+    y_step: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.rows, self.depth, self.columns
+
+    @property
+    def form(self) -> dict[str, int | None]:
+        """What kernels take besides the shape."""
+        return {"activation": self.activation, "a_step": self.x_step, "y_step": self.y_step}
+
+    def cut(
+        self, target: Target, problem: tuple, panels: int, height: int, nbytes: int
+    ) -> tuple[int, int]:
+        """Blocks of rows in tiles of ``height``, and of panels, which take ``nbytes``."""
+        rows = _block_rows(self.depth, nbytes)
+        tiles = target.choose("tiles", problem, TILES_OPTIONS, rows // height)
+        work = 2 * (self.rows + PACKING) * self.depth * self.columns
+        return cut(self.rows, panels, height, work, tiles)
+
+
+def emit_gemm(target: Target, product: Product, reads: Reads, y: Buffer) -> None:
+    """Emit ``product`` of ``reads`` into y; w is packed before, or as it is used."""
+    problem = (*product, *reads.present)
+    if target.kernels.gemm_narrow.suits(product.columns):
+        _emit_narrow(target, product, problem, reads, y)
+    else:
+        _emit_panels(target, product, problem, reads, y)
+
+
+def _emit_panels(target: Target, product: Product, problem: tuple, reads: Reads, y: Buffer) -> None:
+    pack, (rows, depth, columns) = target.kernels.pack, product.shape
     nv = pack.panel_vectors(columns)
-    packing = pack.columns if transposed else pack.rows
-    packing = packing((1, columns, depth) if transposed else (1, depth, columns), nv)
+    if product.transposed:
+        packing = pack.columns((1, columns, depth), nv)
+    else:
+        packing = pack.rows((1, depth, columns), nv)
     nbytes = pack.panel_bytes(columns, depth, nv)
     panels = math.ceil(columns / (nv * pack.VECTOR))
     by_panel = columns > rows and packs_by_panel(target, reads.w, panels, nbytes)
-    work = 2 * rows * depth * columns + 16 * depth * columns
-    problem = (rows, depth, columns, activation, x_step, y_step, *reads.present)
-    height = pack.tile_height(nv)
-    tiles = target.choose("tiles", problem, TILES_OPTIONS, _block_rows(depth, nbytes) // height)
-    row_blocks, panel_blocks = cut(rows, panels, height, work, tiles)
+    row_blocks, panel_blocks = product.cut(target, problem, panels, pack.tile_height(nv), nbytes)
     panels_first = target.choose(
         "panels first",
         problem,
@@ -159,43 +182,25 @@ def emit_gemm(
         depth * columns > rows * depth,
     )
     kernel = target.kernels.gemm.multiply_packed(
-        rows,
-        depth,
-        columns,
+        *product.shape,
         nv,
         row_blocks=row_blocks,
         panel_blocks=panels if by_panel else panel_blocks,
         panels_first=panels_first or by_panel,
-        activation=activation,
         stream=streams(target, y),
-        a_step=x_step,
-        y_step=y_step,
+        **product.form,
     )
     packed = reads.pack(target, packing, nbytes, panels if by_panel else 0)
     reads.emit(target, kernel, packed, y)
 
 
-def _emit_narrow(
-    target: Target,
-    shape: tuple[int, int, int],
-    reads: Reads,
-    y: Buffer,
-    transposed: bool,
-    activation: int,
-    *,
-    x_step: int | None,
-    y_step: int | None,
-) -> None:
-    """`emit_gemm` for few columns, the last of which leave half a vector empty."""
-    rows, depth, columns = shape
+def _emit_narrow(target: Target, product: Product, problem: tuple, reads: Reads, y: Buffer) -> None:
+    """Few columns, the last of which leave half a vector empty."""
     narrow = target.kernels.gemm_narrow
-    packing, nbytes = narrow.pack(depth, columns, transposed)
-    problem = (*shape, activation, x_step, y_step, *reads.present)
-    height = narrow.tile_height(columns)
-    tiles = target.choose("tiles", problem, TILES_OPTIONS, _block_rows(depth, nbytes) // height)
-    row_blocks, _ = cut(rows, 1, height, 2 * rows * depth * columns, tiles)
-    steps = {"a_step": x_step, "y_step": y_step}
-    kernel = narrow.multiply(*shape, row_blocks=row_blocks, activation=activation, **steps)
+    packing, nbytes = narrow.pack(product.depth, product.columns, product.transposed)
+    height = narrow.tile_height(product.columns)
+    row_blocks, _ = product.cut(target, problem, 1, height, nbytes)
+    kernel = narrow.multiply(*product.shape, row_blocks=row_blocks, **product.form)
     reads.emit(target, kernel, reads.pack(target, packing, nbytes), y)
 
 
@@ -279,15 +284,9 @@ class Dense(Op):
 
     def lower(self, node: Node, target: Target) -> None:
         rows, depth = node.inputs[0].spec.shape
-        emit_gemm(
-            target,
-            rows,
-            depth,
-            node.output.spec.shape[1],
-            Reads(*target.reads(node)),
-            target.read(node.output),
-            activation=activation_code(self.activation),
-        )
+        columns = node.output.spec.shape[1]
+        product = Product(rows, depth, columns, activation_code(self.activation))
+        emit_gemm(target, product, Reads(*target.reads(node)), target.read(node.output))
 
 
 @dataclass(frozen=True)
@@ -310,12 +309,5 @@ class DenseBackwardData(Op):
 
     def lower(self, node: Node, target: Target) -> None:
         rows, depth = node.inputs[0].spec.shape
-        emit_gemm(
-            target,
-            rows,
-            depth,
-            node.output.spec.shape[1],
-            Reads(*target.reads(node)),
-            target.read(node.output),
-            transposed=True,
-        )
+        product = Product(rows, depth, node.output.spec.shape[1], transposed=True)
+        emit_gemm(target, product, Reads(*target.reads(node)), target.read(node.output))
