@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 from cycnn.plan import team
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_finish():
+    """A hundred thousand collected tests are not looked through again at every collection of garbage."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

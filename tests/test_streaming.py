@@ -18,12 +18,19 @@ NAMES = ("Dense", "DenseBackwardData", "Conv2D", "Conv2DBackwardData")
 PRODUCTS = [c for c in CASES if c.op.name in NAMES]
 
 
+def attributes(bench):
+    return [attributes for _, _, attributes, _, _ in bench.steps]
+
+
 @pytest.mark.parametrize("case", PRODUCTS, ids=str)
 @pytest.mark.parametrize("tier", runner.TIERS)
 def test_streamed_results_have_the_same_bits(case, tier, monkeypatch):
     """Also where y does not allow it, or has the residual in it."""
-    expected = runner.run(case.op, case.arrays(), tier=tier)
+    plain = runner.Bench(case.op, case.arrays(), tier=tier)
     monkeypatch.setattr(dense, "STREAM_BYTES", 0)
+    if attributes(runner.Bench(case.op, case.arrays(), tier=tier)) == attributes(plain):
+        return  # no kernel of this case streams
+    expected = plain.run().results
     for options in ({}, {"shift": 1}, {"in_place": True}):
         bench = runner.Bench(case.op, case.arrays(), tier=tier, **options).run(threads=2)
         bench.check()

@@ -38,7 +38,7 @@ cdef enum:
     APART = 256         # floats between pixels, which then meet in few sets of the first-level cache
     WIDE = 8            # times a block, its rows of x are too large to be copied whole
 
-DISTANT = 2**20     # bytes of x and dy together that are beyond the nearest caches: fetched ahead of use
+DISTANT = 2**21     # bytes of x and dy together that are beyond the nearest caches: fetched ahead of use
 
 # channels of x and of dy in a full tile
 TILE = (MR2, NR)
