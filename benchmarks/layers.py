@@ -1,15 +1,17 @@
 """How near to the FMA peak are convolutions and GEMM, forward and backward, and how near to PyTorch?
 
-Everything is timed in turns in one process: cycnn, PyTorch as it comes (eager), oneDNN with weights
-packed ahead of time, and a burst of multiply-adds from registers (the peak). Figures are those of the
-best round. "share" is cycnn's part of the peak, multiply-adds counted as in direct convolution, those on
-padding too, so that Winograd's tiles go beyond 100 %; "needs" is what it is held to.
+Everything is timed in turns in one process: cycnn (forward as a session runs it), PyTorch as it comes
+(eager), oneDNN with weights packed ahead of time, and a burst of multiply-adds from registers (the
+peak). Figures are those of the best round. "share" is cycnn's part of the peak, multiply-adds counted
+as in direct convolution, those on padding too, so that Winograd's tiles go beyond 100 %; "needs" is
+what it is held to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import timing
@@ -17,7 +19,7 @@ from peak import Peak
 from shapes import BATCHES, CONVOLUTIONS, GEMM, Convolution, required
 
 import cycnn
-from cycnn import functional
+from cycnn import functional, layers
 from cycnn.kernels import dispatch
 
 Calls = dict[str, Callable[[], object]]
@@ -44,6 +46,12 @@ def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
+def session(shape: Convolution, window: dict) -> cycnn.Session:
+    """The layer as it is served."""
+    conv = layers.Conv2D(shape.filters, shape.w[:2], **window, seed=0)
+    return cycnn.Session(cycnn.Sequential([layers.Input(shape.x(1)[1:]), conv]))
+
+
 def convolution(shape: Convolution, op: str, batch: int, args, torch) -> Case:
     """One convolution and one of its three directions."""
     x, w, dy = normal(*shape.x(batch)), normal(*shape.w) * 0.05, normal(*shape.y(batch))
@@ -57,8 +65,7 @@ def convolution(shape: Convolution, op: str, batch: int, args, torch) -> Case:
     nbytes = x.nbytes + w.nbytes + dy.nbytes
     case = Case(str(shape), op, batch, shape.flops(batch), nbytes, required(shape, op, batch))
     if op == "forward":
-        packed, b = functional.pack(w), normal(shape.filters)
-        case.calls["cycnn"] = lambda: functional.conv2d(x, packed, b, **window)
+        case.calls["cycnn"] = partial(session(shape, window).run, x)
     elif op == "backward_data":
         weights = functional.pack(w) if args.packed else w
         case.calls["cycnn"] = lambda: functional.conv2d_backward_data(
