@@ -1,4 +1,4 @@
-"""Kernels stay inside their buffers: what notices it. Guard words stand in test_same_bits.py, too."""
+"""Guard words notice a write outside a buffer; test_same_bits.py checks them on the whole grid."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from cases import CASES
 from cycnn import functional
 from cycnn.geometry import Window
 from cycnn.ops import dense, weight_gradient_candidates
+from cycnn.ops.conv import Conv2D
 from cycnn.ops.weight_gradient import Conv2DBackwardWeight
 
 NAMES = ("Dense", "DenseBackwardData", "Conv2D", "Conv2DBackwardData")
@@ -19,7 +20,20 @@ PRODUCTS = [c for c in CASES if c.op.name in NAMES]
 
 
 def attributes(bench):
-    return [attributes for _, _, attributes, _, _ in bench.steps]
+    return [packed for _, _, packed, _, _ in bench.steps]
+
+
+@pytest.mark.parametrize("tier", runner.TIERS)
+def test_products_and_thin_layers_stream(tier, monkeypatch):
+    thin = Conv2D(Window.make((3, 3), 1, 1))
+    for c in (
+        case(dense.Dense(), (7, 9), (9, 64), None),
+        case(thin, (1, 8, 8, 3), (3, 3, 3, 64), None),
+    ):
+        plain = attributes(runner.Bench(c.op, c.arrays(), tier=tier))
+        with monkeypatch.context() as patch:
+            patch.setattr(dense, "STREAM_BYTES", 0)
+            assert attributes(runner.Bench(c.op, c.arrays(), tier=tier)) != plain
 
 
 @pytest.mark.parametrize("case", PRODUCTS, ids=str)

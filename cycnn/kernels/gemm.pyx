@@ -17,7 +17,8 @@ from .tile cimport (
 )
 
 cdef enum:
-    SPREAD = 2  # at most this many floats apart for each that is read, all of a is sent for
+    SPREAD = 2  # rows of a are sent for where at most so many times as long lie from one to the next,
+    SOON = 4    # while so many panels are multiplied
 
 cdef struct Attributes:
     Py_ssize_t rows
@@ -31,7 +32,8 @@ cdef struct Attributes:
     Py_ssize_t row_blocks
     Py_ssize_t panels
     Py_ssize_t panel_blocks
-    Py_ssize_t panels_first     # whether consecutive items share a block of panels
+    Py_ssize_t panels_first     # whether consecutive items share a block of panels,
+    Py_ssize_t panels_stream    # and the next block lies behind it
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
@@ -45,16 +47,20 @@ cdef void stream_tiles(int nv, int mr, const Tile* t) noexcept nogil:
 cdef void multiply(const Attributes* a, Multiply by_width, Tile* t, const float* x, const float* panels,
                    const float* b, float* y, const float* residual, Py_ssize_t rows,
                    Py_ssize_t panel, Py_ssize_t last) noexcept nogil:
-    """``rows`` rows times panels ``panel`` to ``last``."""
+    """``rows`` rows times panels ``panel`` to ``last``, none of which is empty."""
     cdef Py_ssize_t width = a.nv * VL, tiles = tile_count(rows, tile_rows(a.nv)), p
-    if not a.panels_first and a.a_step <= SPREAD * a.depth:     # the next rows of a
+    send_nothing(t)
+    if a.a_step <= SPREAD * a.depth:    # the next rows of a
         t.ahead = <const char*> (x + rows * a.a_step)
-        t.ahead_step = rows * a.a_step * sizeof(float) // (tiles * (last - panel) * a.depth)
+        t.ahead_step = rows * a.a_step * sizeof(float) // (
+            tiles * a.depth * min(last - panel, <Py_ssize_t> SOON))
     for p in range(panel, last):
         t.panel = panels + p * a.depth * width
-        if a.panels_first:
+        if a.panels_stream:             # the next panel
             t.ahead = <const char*> (t.panel + a.depth * width)
             t.ahead_step = width * sizeof(float) // tiles
+        elif p == panel + SOON:
+            send_nothing(t)
         if b != NULL:
             t.bias = b + p * width
         if residual != NULL:
@@ -78,7 +84,6 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef Multiply tiles = stream_tiles if stream else multiply_tiles
     t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.a_step, 0
     t.y_step, t.bias, t.residual = a.y_step, NULL, NULL
-    send_nothing(&t)
     set_activation(&t, a.activation)
     for item in range(begin, end):
         i = item % a.row_blocks if a.panels_first else item // a.panel_blocks
@@ -95,10 +100,10 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
 
 
 def multiply_packed(rows, depth, columns, nv, *, row_blocks, panel_blocks, panels_first=False,
-                    activation=0, stream=False, a_step=None, y_step=None):
+                    chained=False, activation=0, stream=False, a_step=None, y_step=None):
     """a (rows, depth), panels of w (depth, columns), b (columns) or absent, residual or absent
     -> y (rows, columns), past the caches where ``stream`` says so; rows of a and y lie ``a_step`` and
-    ``y_step`` floats apart"""
+    ``y_step`` floats apart; ``chained``: only the panels of an item are there when it is done"""
     cdef Attributes a
     memset(&a, 0, sizeof(a))
     a.rows, a.depth, a.columns, a.nv = rows, depth, columns, nv
@@ -106,5 +111,6 @@ def multiply_packed(rows, depth, columns, nv, *, row_blocks, panel_blocks, panel
     a.a_step, a.y_step = a_step or depth, y_step or columns
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.row_blocks, a.panel_blocks, a.panels_first = row_blocks, panel_blocks, panels_first
+    a.panels_stream = panels_first and not chained
     items = a.row_blocks * a.panel_blocks if a.rows and a.columns else 0
     return kernel("gemm", run, items, 0, &a, sizeof(a))

@@ -192,7 +192,7 @@ cdef void tiles_of_width(int whole, int mr, const Tile* t) noexcept nogil:
 cdef void multiply_rows(const Attributes* a, Tile* t, Py_ssize_t rows) noexcept nogil:
     """``rows`` rows from ``t.a`` on."""
     cdef int whole = <int> (a.columns // VL)
-    if a.a_step == a.depth:     # the next rows of a
+    if rows and a.a_step == a.depth:    # the next rows of a
         t.ahead = <const char*> (t.a + rows * a.a_step)
         t.ahead_step = rows * sizeof(float) // tile_count(rows, height(whole))
     stack(tiles_of_width, rows, height(whole), whole, t)

@@ -101,9 +101,9 @@ def packs_by_panel(target: Target, w: Buffer, panels: int, nbytes: int) -> bool:
 ITEMS = 64
 ITEM_FLOPS = 1e6
 
-# Rows of a block: each of its panels is read again for the next one, and the rows of that, which are sent
-# for meanwhile, are to fit the second-level cache beside its own.
-ROWS = 96, 384
+# Rows of a block. Large panels, which are read again for each block, take the tallest; else the rows of a
+# block, and of the next one, which are sent for meanwhile, are to fit the second-level cache.
+ROWS = 96, 384  # at least, and at most
 PACKING = 8  # rows whose products take as long as packing the weights
 BLOCK_BYTES = 2**17
 NEAR_BYTES = 2**19  # of all panels, where reading them again costs little
@@ -187,6 +187,7 @@ def _emit_panels(target: Target, product: Product, problem: tuple, reads: Reads,
         row_blocks=row_blocks,
         panel_blocks=panels if by_panel else panel_blocks,
         panels_first=panels_first or by_panel,
+        chained=by_panel,
         stream=streams(target, y),
         **product.form,
     )
