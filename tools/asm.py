@@ -22,7 +22,7 @@ FMA = re.compile(r"vfn?m(add|sub)\w*p[sd]")
 MULTIPLY = re.compile(r"v?mulp[sd]")
 VECTOR = re.compile(r"%[xyz]mm\d")
 STACK = re.compile(r"\(%rsp")
-STORE = re.compile(r"%[xyz]mm\d+,[^,]*\([^)]*\)(\{%k\d\})?$")
+STORE = re.compile(r"%[xyz]mm\d+,(%[xyz]mm\d+,)?[^,]*\([^)]*\)(\{%k\d\})?$")
 LINE = re.compile(r"\s*([0-9a-f]+):\s+(\S+)\s*(.*)")
 
 
@@ -39,16 +39,37 @@ def disassemble(path):
     return [Instruction(int(m[1], 16), m[2], m[3]) for m in found if m]
 
 
+def jump_target(instruction):
+    """The address that a jump goes to; None where it is no jump, or an indirect one."""
+    target = re.match(r"([0-9a-f]+)\b", instruction.operands)
+    return int(target[1], 16) if instruction.name.startswith("j") and target else None
+
+
+def has_vector(instruction):
+    return bool(VECTOR.search(instruction.operands))
+
+
+def is_straight(loop):
+    """Whether every vector of a loop is computed in every round: jumps leave it, or skip no vector."""
+    at = {instruction.address: i for i, instruction in enumerate(loop)}
+    for i, instruction in enumerate(loop[:-1]):
+        to = at.get(jump_target(instruction), i)
+        skipped = loop[i:to]
+        if instruction.name.startswith("jmp") or to < i or any(map(has_vector, skipped)):
+            return False
+    return True
+
+
 def innermost_loops(code):
-    """Straight runs of instructions that end in a jump back to their first."""
-    start = 0
-    for i, (address, name, operands) in enumerate(code):
-        if not name.startswith("j"):
-            continue
-        target = re.match(r"([0-9a-f]+)\b", operands)
-        if target and code[start].address <= int(target[1], 16) <= address:
-            yield [x for x in code[start : i + 1] if x.address >= int(target[1], 16)]
-        start = i + 1
+    """From the target of a jump backwards to the jump, where no loop is inside."""
+    at = {instruction.address: i for i, instruction in enumerate(code)}
+    inside = -1  # the head of the last loop that was met
+    for i, instruction in enumerate(code):
+        start = at.get(jump_target(instruction), i + 1)
+        if start <= i and start > inside and is_straight(code[start : i + 1]):
+            yield code[start : i + 1]
+        if start <= i:
+            inside = max(inside, start)
 
 
 def multiply_adds(loop):
