@@ -58,7 +58,7 @@ cdef struct Tile:
     Py_ssize_t y_step
     const float* residual   # lies to y as its rows lie to those of the result; NULL: none
     Py_ssize_t columns      # how many columns of the panel are stored
-    const char* ahead       # what is used next, sent for with each row of the panel; NULL: nothing
+    const char* ahead       # what is used next, sent for with each row of the panel; NULL: the panel's start
     Py_ssize_t ahead_step   # bytes further on with each
 
 
