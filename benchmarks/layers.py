@@ -4,11 +4,13 @@ Everything is timed in turns in one process: cycnn (forward as a session runs it
 (eager), oneDNN with weights packed ahead of time, and a burst of multiply-adds from registers (the
 peak). Figures are those of the best round. "share" is cycnn's part of the peak, multiply-adds counted
 as in direct convolution, those on padding too, so that Winograd's tiles go beyond 100 %; "needs" is
-what it is held to.
+what it is held to. Neighbours that stay for seconds outlast all rounds of a row: `--passes` comes to
+each row several times, minutes apart.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +25,7 @@ from cycnn import functional, layers
 from cycnn.kernels import dispatch
 
 Calls = dict[str, Callable[[], object]]
+Seconds = defaultdict[str, tuple[float, ...]]  # every round of each candidate
 OPS = ("forward", "backward_data", "backward_weight", "gemm")
 
 
@@ -40,6 +43,10 @@ class Case:
     nbytes: int
     needs: float | None
     calls: Calls = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.op, self.name, self.batch
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -121,9 +128,11 @@ def cases(args, torch) -> Iterator[Case]:
                 yield convolution(shape, op, batch, args, torch)
 
 
-def measure(case: Case, peak: Peak, rounds: int) -> dict:
-    """Time one row."""
-    times = timing.interleave({**case.calls, "peak": peak}, rounds=rounds)
+def measure(case: Case, peak: Peak, rounds: int, seconds: Seconds) -> dict:
+    """Time one row; ``seconds`` holds its rounds of the passes before, and takes these."""
+    for name, times in timing.interleave({**case.calls, "peak": peak}, rounds=rounds).items():
+        seconds[name] += times.seconds
+    times = {name: timing.Times(rounds) for name, rounds in seconds.items()}
     flops = {name: peak.flops if name == "peak" else case.flops for name in times}
     row = {"op": case.op, "shape": case.name, "batch": case.batch, "needs": case.needs}
     row |= {"flops": case.flops, "bytes": case.nbytes}
@@ -161,16 +170,20 @@ def main() -> None:
         "--packed", action="store_true", help="pack cycnn's weights ahead for backward_data, too"
     )
     parser.add_argument("--isa", choices=sorted(timing.PEER_ISA), help="hold everyone to one tier")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=15, help="of each pass")
+    parser.add_argument("--passes", type=int, default=1, help="over all rows, one after the other")
     args = timing.parse(parser)
     torch = timing.torch_kernels(args.threads)
     cycnn.set_num_threads(args.threads)
     peak = Peak(dispatch.load().tier, args.threads)
-    rows = []
+    seconds = defaultdict(lambda: defaultdict(tuple))
     print(HEADER)
-    for case in cases(args, torch):
-        rows.append(measure(case, peak, args.rounds))
-        print(line(rows[-1]), flush=True)
+    for last in (n == args.passes - 1 for n in range(args.passes)):
+        rows = []
+        for case in cases(args, torch):
+            rows.append(measure(case, peak, args.rounds, seconds[case.key]))
+            if last:
+                print(line(rows[-1]), flush=True)
     timing.write(args, rows)
 
 

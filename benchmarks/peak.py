@@ -84,6 +84,24 @@ class Copy:
             list(self._pool.map(self._share, *self._places))
 
 
+class Read:
+    """A candidate for `timing.interleave`: an array of ``nbytes`` read, shared among ``threads``."""
+
+    def __init__(self, nbytes: int, threads: int = 1):
+        self._read, size = library(supported_tiers()[0]).read_memory, nbytes // 4 // threads
+        self._array = np.ones((threads, size), "f4")
+        self._places = [row.ctypes.data for row in self._array]
+        self._pool = ThreadPoolExecutor(threads)
+        self.nbytes = self._array.nbytes
+
+    def __call__(self) -> None:
+        size = self._array.shape[1]
+        if len(self._places) == 1:
+            self._read(self._places[0], size)
+        else:
+            list(self._pool.map(self._read, self._places, [size] * len(self._places)))
+
+
 def bandwidth(nbytes: int, threads: int) -> dict[str, float]:
     """GB/s of reading and of copying arrays of ``nbytes``, shared among ``threads``."""
     loops, size = library(supported_tiers()[0]), nbytes // 4 // threads

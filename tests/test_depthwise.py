@@ -31,7 +31,7 @@ GROUPED = [
     C((2, 13, 12, 36), 36, convolutions.window(3, 1, "same", 2), groups=18),
     C((2, 13, 12, 100), 100, convolutions.window(3, 1, "same"), groups=5),
 ]
-# kernels that fetch ahead what lies beyond the caches
+# kernels that fetch ahead what lies beyond the nearest caches
 DISTANT = ("conv_depthwise", "conv_depthwise_weight", "conv_grouped", "conv_grouped_weight")
 DISTANT += ("conv_grouped_wide",)
 

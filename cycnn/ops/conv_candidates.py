@@ -86,10 +86,10 @@ def _emit_pointwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> 
         c.images * c.rows.out_size * c.columns.out_size,
         c.depth,
         c.filters,
-        c.activation,
-        c.transposed,
-        c.x_step,
-        c.y_step,
+        activation=c.activation,
+        transposed=c.transposed,
+        a_step=c.x_step,
+        y_step=c.y_step,
     )
     emit_gemm(target, product, reads, y)
 

@@ -124,7 +124,7 @@ def streams(target: Target, y: Buffer) -> bool:
 class Product(NamedTuple):
     """y (rows, columns) = activation(a w + b + residual) with a (rows, depth).
 
-    w is (depth, columns), or (columns, depth) where ``transposed``; rows of a and y lie ``x_step`` and
+    w is (depth, columns), or (columns, depth) where ``transposed``; rows of a and y lie ``a_step`` and
     ``y_step`` floats apart, None: as many as they hold.
     """
 
@@ -133,7 +133,7 @@ class Product(NamedTuple):
     columns: int
     activation: int = 0
     transposed: bool = False
-    x_step: int | None = None
+    a_step: int | None = None
     y_step: int | None = None
 
     @property
@@ -143,9 +143,9 @@ class Product(NamedTuple):
     @property
     def form(self) -> dict[str, int | None]:
         """What kernels take besides the shape."""
-        return {"activation": self.activation, "a_step": self.x_step, "y_step": self.y_step}
+        return {"activation": self.activation, "a_step": self.a_step, "y_step": self.y_step}
 
-    def cut(
+    def blocks(
         self, target: Target, problem: tuple, panels: int, height: int, nbytes: int
     ) -> tuple[int, int]:
         """Blocks of rows in tiles of ``height``, and of panels, which take ``nbytes``."""
@@ -174,7 +174,7 @@ def _emit_panels(target: Target, product: Product, problem: tuple, reads: Reads,
     nbytes = pack.panel_bytes(columns, depth, nv)
     panels = math.ceil(columns / (nv * pack.VECTOR))
     by_panel = columns > rows and packs_by_panel(target, reads.w, panels, nbytes)
-    row_blocks, panel_blocks = product.cut(target, problem, panels, pack.tile_height(nv), nbytes)
+    row_blocks, panel_blocks = product.blocks(target, problem, panels, pack.tile_height(nv), nbytes)
     panels_first = target.choose(
         "panels first",
         problem,
@@ -200,7 +200,7 @@ def _emit_narrow(target: Target, product: Product, problem: tuple, reads: Reads,
     narrow = target.kernels.gemm_narrow
     packing, nbytes = narrow.pack(product.depth, product.columns, product.transposed)
     height = narrow.tile_height(product.columns)
-    row_blocks, _ = product.cut(target, problem, 1, height, nbytes)
+    row_blocks, _ = product.blocks(target, problem, 1, height, nbytes)
     kernel = narrow.multiply(*product.shape, row_blocks=row_blocks, **product.form)
     reads.emit(target, kernel, reads.pack(target, packing, nbytes), y)
 

@@ -1,0 +1,108 @@
+"""How near do dense layers come to what the machine allows, and how near does PyTorch?
+
+cycnn (as a session runs it, weights packed), PyTorch (eager), a burst of multiply-adds from registers and a
+pass over an array that no cache holds are timed in turns in one process; figures are those of the best
+round. "limit" is the lower of the two that the machine sets: the FMA peak, and the operations for
+which memory delivers the weights, read once. "share" is cycnn's part of it, "needs" what it is held to.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import timing
+from peak import Peak, Read
+
+import cycnn
+from cycnn import layers
+from cycnn.kernels import dispatch
+
+
+class Product(NamedTuple):
+    """``rows`` images times ``inputs`` x ``units`` weights; ``needs``: the share it is held to."""
+
+    rows: int
+    inputs: int
+    units: int
+    needs: float
+
+    @property
+    def flops(self) -> float:
+        return 2.0 * self.rows * self.inputs * self.units
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.inputs}x{self.units}"
+
+
+PRODUCTS = [
+    Product(1, 4096, 4096, 0.90),
+    Product(16, 4096, 4096, 0.80),
+    Product(128, 784, 512, 0.90),
+    Product(1024, 1024, 1024, 0.95),
+]
+CACHES = 2**27  # bytes that no cache holds
+
+
+def candidates(product: Product, torch) -> dict:
+    """The layer, as each candidate runs it."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((product.rows, product.inputs), np.float32)
+    model = cycnn.Sequential([layers.Input((product.inputs,)), layers.Dense(product.units, seed=0)])
+    session = cycnn.Session(model)
+    calls = {"cycnn": lambda: session.run(x)}
+    if torch:
+        kernel, bias = model.get_weights()
+        w, b, tx = (torch.from_numpy(a).clone() for a in (kernel.T.copy(), bias, x))
+        calls["torch"] = lambda: torch.nn.functional.linear(tx, w, b)
+    return calls
+
+
+def measure(product: Product, torch, peak: Peak, read: Read, rounds: int) -> dict:
+    """Time one row."""
+    calls = candidates(product, torch) | {"peak": peak, "read": read}
+    best = {name: t.best for name, t in timing.interleave(calls, rounds=rounds).items()}
+    nbytes = 4 * product.inputs * product.units
+    gflops = {
+        name: product.flops / best[name] * 1e-9 for name in calls if name in ("cycnn", "torch")
+    }
+    from_registers = peak.flops / best["peak"] * 1e-9
+    from_memory = product.flops / nbytes * read.nbytes / best["read"] * 1e-9
+    limit = min(from_registers, from_memory)
+    return {
+        "product": str(product),
+        "gflops": gflops,
+        "from_registers": from_registers,
+        "from_memory": from_memory,
+        "share": gflops["cycnn"] / limit,
+        "needs": product.needs,
+    }
+
+
+def line(row: dict) -> str:
+    """One row of the table."""
+    limit = min(row["from_registers"], row["from_memory"])
+    peer = format(row["gflops"]["torch"], ".1f") if "torch" in row["gflops"] else "-"
+    short = "  < needs" if row["share"] < row["needs"] else ""
+    left = f"{row['product']:16s}{row['gflops']['cycnn']:10.1f}{peer:>10s}{limit:10.1f}"
+    return f"{left}{row['share']:8.0%}{row['needs']:8.0%}{short}"
+
+
+def main() -> None:
+    parser = timing.arguments(__doc__)
+    parser.add_argument("--isa", choices=sorted(timing.PEER_ISA), help="hold everyone to one tier")
+    parser.add_argument("--rounds", type=int, default=25)
+    args = timing.parse(parser)
+    torch = timing.torch_kernels(args.threads)
+    cycnn.set_num_threads(args.threads)
+    peak, read = Peak(dispatch.load().tier, args.threads), Read(CACHES, args.threads)
+    rows = []
+    print(f"{'GFLOP/s':16s}{'cycnn':>10s}{'torch':>10s}{'limit':>10s}{'share':>8s}{'needs':>8s}")
+    for product in PRODUCTS:
+        rows.append(measure(product, torch, peak, read, args.rounds))
+        print(line(rows[-1]), flush=True)
+    timing.write(args, rows)
+
+
+if __name__ == "__main__":
+    main()
