@@ -38,7 +38,7 @@ def needed(op: str, group: str, kernel: int) -> float | None:
 
 def measure(shape: Convolution, op: str, batch: int, torch, peak: Peak, rounds: int) -> dict:
     """Time one row."""
-    case = convolution(shape, op, batch, "auto", torch)
+    case = convolution(shape, op, batch, torch)
     calls = {name: call for name, call in case.calls.items() if name != "prepacked"}
     times = timing.interleave({**calls, "peak": peak}, rounds=rounds)
     seconds = {name: t.median for name, t in times.items()}

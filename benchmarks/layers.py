@@ -53,28 +53,31 @@ def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def session(shape: Convolution, window: dict) -> cycnn.Session:
-    """The layer as it is served."""
+def session(shape: Convolution, batch: int, window: dict) -> cycnn.Session:
+    """The layer as it is served: for one image latency is its purpose, for a batch throughput."""
     conv = layers.Conv2D(shape.filters, shape.w[:2], **window, seed=0)
-    return cycnn.Session(cycnn.Sequential([layers.Input(shape.x(1)[1:]), conv]))
+    model = cycnn.Sequential([layers.Input(shape.x(1)[1:]), conv])
+    return cycnn.Session(model, optimize_for="latency" if batch == 1 else "throughput")
 
 
-def convolution(shape: Convolution, op: str, batch: int, args, torch) -> Case:
-    """One convolution and one of its three directions."""
+def convolution(
+    shape: Convolution, op: str, batch: int, torch, *, algorithm: str = "auto", packed: bool = False
+) -> Case:
+    """One convolution and one of its three directions; ``packed``: weights, ahead of backward_data."""
     x, w, dy = normal(*shape.x(batch)), normal(*shape.w) * 0.05, normal(*shape.y(batch))
     window = {
         "strides": shape.stride,
         "padding": shape.padding,
         "dilation_rate": shape.dilation,
         "groups": shape.groups,
-        "algorithm": args.algorithm,
+        "algorithm": algorithm,
     }
     nbytes = x.nbytes + w.nbytes + dy.nbytes
     case = Case(str(shape), op, batch, shape.flops(batch), nbytes, required(shape, op, batch))
     if op == "forward":
-        case.calls["cycnn"] = partial(session(shape, window).run, x)
+        case.calls["cycnn"] = partial(session(shape, batch, window).run, x)
     elif op == "backward_data":
-        weights = functional.pack(w) if args.packed else w
+        weights = functional.pack(w) if packed else w
         case.calls["cycnn"] = lambda: functional.conv2d_backward_data(
             dy, weights, x.shape, **window
         )
@@ -125,7 +128,8 @@ def cases(args, torch) -> Iterator[Case]:
             continue
         for shape in (s for s in CONVOLUTIONS if args.only in str(s)):
             for batch in args.batches:
-                yield convolution(shape, op, batch, args, torch)
+                options = {"algorithm": args.algorithm, "packed": args.packed}
+                yield convolution(shape, op, batch, torch, **options)
 
 
 def measure(case: Case, peak: Peak, rounds: int, seconds: Seconds) -> dict:

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SMALLEST = {
     "dense": ["--rounds", "1"],
+    "depthwise": ["--only", "7x7 768", "--batches", "1", "--rounds", "1"],
     "layers": ["--only", "512->512", "--batches", "1", "--rounds", "1"],
     "memory": ["--networks", "lenet5", "--batch", "2", "--batches", "1", "--rounds", "1"],
     "training": ["--no-learning", "--networks", "lenet5", "--batch", "2", "--rounds", "1"],

@@ -165,11 +165,13 @@ def _emit_narrow(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
 
 # ---- groups of some vectors, of few channels ---------------------------------------------------------
 
-WIDE_DEPTH = 96  # channels of x: with more a taller tile has enough to sum
+# Channels of x: with more, a taller tile has enough to sum; of strided windows, which share no pixels, fewer.
+WIDE_DEPTH, STRIDED_DEPTH = 96, 24
 
 
 def _is_wide(c: Correlation, target: Target) -> bool:
-    return c.groups > 1 and c.depth <= WIDE_DEPTH
+    strided = max(c.rows.in_step, c.columns.in_step) > 1
+    return c.groups > 1 and c.depth <= (STRIDED_DEPTH if strided else WIDE_DEPTH)
 
 
 def _emit_wide(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
