@@ -61,7 +61,8 @@ def candidates(product: Product, torch) -> dict:
 def measure(product: Product, torch, peak: Peak, read: Read, rounds: int) -> dict:
     """Time one row."""
     calls = candidates(product, torch) | {"peak": peak, "read": read}
-    best = {name: t.best for name, t in timing.interleave(calls, rounds=rounds).items()}
+    times = timing.interleave(calls, rounds=rounds, threads=peak.threads)
+    best = {name: t.best for name, t in times.items()}
     nbytes = 4 * product.inputs * product.units
     gflops = {
         name: product.flops / best[name] * 1e-9 for name in calls if name in ("cycnn", "torch")

@@ -40,7 +40,7 @@ def measure(shape: Convolution, op: str, batch: int, torch, peak: Peak, rounds: 
     """Time one row."""
     case = convolution(shape, op, batch, torch)
     calls = {name: call for name, call in case.calls.items() if name != "prepacked"}
-    times = timing.interleave({**calls, "peak": peak}, rounds=rounds)
+    times = timing.interleave({**calls, "peak": peak}, rounds=rounds, threads=peak.threads)
     seconds = {name: t.median for name, t in times.items()}
     best = peak.flops / seconds.pop("peak")
     row = {"op": op, "shape": str(shape), "kernel": shape.kernel, "batch": batch}

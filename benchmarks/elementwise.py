@@ -165,7 +165,7 @@ def measure(case: Case, threads: int, torch, rounds: int, copy: Copy) -> dict:
     calls = {"cycnn": call, "copy": copy}
     if torch and case.torch:
         calls["eager"] = theirs(torch, case, arrays, result)
-    times = timing.interleave(calls, rounds=rounds)
+    times = timing.interleave(calls, rounds=rounds, threads=threads)
     nbytes = result.nbytes + sum(a.nbytes for a in arrays)
     moved = {name: copy.nbytes if name == "copy" else nbytes for name in times}
     speeds = {name: moved[name] / t.best * 1e-9 for name, t in times.items()}

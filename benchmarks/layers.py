@@ -134,7 +134,8 @@ def cases(args, torch) -> Iterator[Case]:
 
 def measure(case: Case, peak: Peak, rounds: int, seconds: Seconds) -> dict:
     """Time one row; ``seconds`` holds its rounds of the passes before, and takes these."""
-    for name, times in timing.interleave({**case.calls, "peak": peak}, rounds=rounds).items():
+    calls, form = {**case.calls, "peak": peak}, {"rounds": rounds, "threads": peak.threads}
+    for name, times in timing.interleave(calls, **form).items():
         seconds[name] += times.seconds
     times = {name: timing.Times(rounds) for name, rounds in seconds.items()}
     flops = {name: peak.flops if name == "peak" else case.flops for name in times}

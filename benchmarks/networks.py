@@ -48,7 +48,7 @@ def candidates(network, images: np.ndarray, threads: int, names: Sequence[str]) 
     }
 
 
-def compare(calls: dict, *, rounds: int, at_least: float) -> dict:
+def compare(calls: dict, rounds: int, at_least: float, threads: int) -> dict:
     """Time the calls in turns; milliseconds, the ratio, and how far their answers are apart."""
     answers = {name: call() for name, call in calls.items()}
     largest = float(np.abs(answers["cycnn"]).max())
@@ -56,7 +56,7 @@ def compare(calls: dict, *, rounds: int, at_least: float) -> dict:
         name: float(np.abs(answer - answers["cycnn"]).max()) / largest
         for name, answer in answers.items()
     }
-    times = timing.interleave(calls, rounds=rounds, at_least=at_least)
+    times = timing.interleave(calls, rounds=rounds, at_least=at_least, threads=threads)
     milliseconds = {name: 1e3 * t.median for name, t in times.items()}
     row = {"milliseconds": milliseconds, "apart": apart}
     row["best_milliseconds"] = {name: 1e3 * t.best for name, t in times.items()}
@@ -81,7 +81,7 @@ def rows(args, names: Sequence[str]) -> Iterator[dict]:
                 for batch in args.batches:
                     images = rng.standard_normal((batch, *network.image), np.float32)
                     calls = candidates(network, images, threads, names)
-                    found = compare(calls, rounds=args.rounds, at_least=args.at_least)
+                    found = compare(calls, args.rounds, args.at_least, threads)
                     yield {"network": name, "batch": batch, "threads": threads, **found}
 
 

@@ -61,7 +61,8 @@ def rows(torch, threads: int, rounds: int) -> Iterator[dict]:
             calls["torch"] = torchs(torch, x, dy, *weights)
         for op, tensors in TENSORS.items():
             candidates = {name: c[op] for name, c in calls.items()}
-            times = timing.interleave(candidates | {"copy": copy}, rounds=rounds)
+            candidates["copy"] = copy
+            times = timing.interleave(candidates, rounds=rounds, threads=threads)
             best = {name: t.best for name, t in times.items()}
             best["copy"] *= 2 * x.nbytes / copy.nbytes  # of one pass
             yield {

@@ -29,6 +29,10 @@ TUNED_ALLOCATOR = {
 }
 
 
+# seconds in which the workers of PyTorch, ONNX Runtime and the OpenMP libraries stop waiting actively
+ASLEEP = 0.25
+
+
 @dataclass(frozen=True)
 class Times:
     """Seconds of one call, round by round."""
@@ -49,15 +53,25 @@ class Times:
 
 
 def interleave(
-    candidates: Mapping[str, Callable[[], object]], *, rounds: int = 15, at_least: float = 2e-3
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 15,
+    at_least: float = 2e-3,
+    threads: int = 1,
 ) -> dict[str, Times]:
-    """Call every candidate once a round, as often in a row as fills ``at_least`` seconds."""
+    """Call every candidate once a round, as often in a row as fills ``at_least`` seconds.
+
+    Where it has several ``threads``, those of the one before, which go on spinning for a while, are
+    waited for: they would take the place of its own.
+    """
     repeats = {name: _repeats(call, at_least) for name, call in candidates.items()}
     seconds = {name: [] for name in candidates}
     order = list(candidates)
     gc.disable()
     for r in range(rounds):
         for name in order[r % len(order) :] + order[: r % len(order)]:
+            if threads > 1:
+                time.sleep(ASLEEP)
             seconds[name].append(_time(candidates[name], repeats[name]))
     gc.enable()
     return {name: Times(tuple(values)) for name, values in seconds.items()}

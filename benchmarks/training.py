@@ -134,7 +134,7 @@ def check_same_work(steps: dict[str, Step], *, masked: bool) -> None:
 def compare(name: str, batch: int, peers: Sequence[str], *, rounds: int, threads: int) -> dict:
     """Time a step of every candidate."""
     steps = candidates(name, batch, threads, peers)
-    times = timing.interleave(steps, rounds=rounds, at_least=0.2)
+    times = timing.interleave(steps, rounds=rounds, at_least=0.2, threads=threads)
     row = {
         "network": name,
         "batch": batch,
