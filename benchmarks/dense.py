@@ -2,8 +2,9 @@
 
 cycnn (as a session runs it, weights packed), PyTorch (eager), a burst of multiply-adds from registers and a
 pass over an array that no cache holds are timed in turns in one process; figures are those of the best
-round. "limit" is the lower of the two that the machine sets: the FMA peak, and the operations for
-which memory delivers the weights, read once. "share" is cycnn's part of it, "needs" what it is held to.
+round. "limit" is the lower of two: the FMA peak, and the operations for which a plain loop over memory
+would deliver the weights, read once (one that asks ahead can be faster). "share" is cycnn's part of it,
+"needs" what it is held to.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ PRODUCTS = [
     Product(128, 784, 512, 0.90),
     Product(1024, 1024, 1024, 0.95),
 ]
-CACHES = 2**27  # bytes that no cache holds
+BEYOND_CACHES = 2**27  # bytes
 
 
 def candidates(product: Product, torch) -> dict:
@@ -96,7 +97,7 @@ def main() -> None:
     args = timing.parse(parser)
     torch = timing.torch_kernels(args.threads)
     cycnn.set_num_threads(args.threads)
-    peak, read = Peak(dispatch.load().tier, args.threads), Read(CACHES, args.threads)
+    peak, read = Peak(dispatch.load().tier, args.threads), Read(BEYOND_CACHES, args.threads)
     rows = []
     print(f"{'GFLOP/s':16s}{'cycnn':>10s}{'torch':>10s}{'limit':>10s}{'share':>8s}{'needs':>8s}")
     for product in PRODUCTS:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 
 import timing
 from layers import convolution
@@ -44,6 +45,7 @@ def measure(shape: Convolution, op: str, batch: int, torch, peak: Peak, rounds: 
     seconds = {name: t.median for name, t in times.items()}
     best = peak.flops / seconds.pop("peak")
     row = {"op": op, "shape": str(shape), "kernel": shape.kernel, "batch": batch}
+    row["dilation"] = shape.dilation
     row |= {"seconds": seconds, "best_seconds": {name: times[name].best for name in seconds}}
     row["share"] = case.flops / seconds["cycnn"] / best
     row["bandwidth"] = nbytes(shape, batch) / seconds["cycnn"]
@@ -65,16 +67,17 @@ HEADER += f"{'ratio':>8s}{'peak':>8s}{'GB/s':>8s}"
 
 
 def means(rows: list[dict], group: str) -> list[str]:
-    """A line for each operation, kernel size and batch: the geometric mean of the ratios."""
+    """A line for each operation, kernel size, dilation and batch: the geometric mean of the ratios."""
     lines = []
-    keys = sorted({(OPS.index(r["op"]), r["kernel"], r["batch"]) for r in rows})
-    for number, kernel, batch in keys:
-        op = OPS[number]
-        some = [r for r in rows if (r["op"], r["kernel"], r["batch"]) == (op, kernel, batch)]
-        mean = statistics.geometric_mean(r["ratio"] for r in some)
+    ratios = defaultdict(list)
+    for r in rows:
+        ratios[OPS.index(r["op"]), r["kernel"], r["dilation"], r["batch"]].append(r["ratio"])
+    for number, kernel, dilation, batch in sorted(ratios):
+        op, mean = OPS[number], statistics.geometric_mean(ratios[number, kernel, dilation, batch])
         needs = needed(op, group, kernel)
         held = "" if needs is None else f"  needs {needs:.1f}" + "  < needs" * (mean < needs)
-        lines.append(f"{group} {op} {kernel}x{kernel} batch {batch}: {mean:.2f}{held}")
+        window = f"{kernel}x{kernel}" + f"d{dilation}" * (dilation > 1)
+        lines.append(f"{group} {op} {window} batch {batch}: {mean:.2f}{held}")
     return lines
 
 

@@ -5,7 +5,7 @@ Everything is timed in turns in one process: cycnn (forward as a session runs it
 peak). Figures are those of the best round. "share" is cycnn's part of the peak, multiply-adds counted
 as in direct convolution, those on padding too, so that Winograd's tiles go beyond 100 %; "needs" is
 what it is held to. Neighbours that stay for seconds outlast all rounds of a row: `--passes` comes to
-each row several times, minutes apart.
+each row several times, and pools their rounds.
 """
 
 from __future__ import annotations
@@ -183,6 +183,7 @@ def main() -> None:
     peak = Peak(dispatch.load().tier, args.threads)
     seconds = defaultdict(lambda: defaultdict(tuple))
     print(HEADER)
+    rows = []
     for last in (n == args.passes - 1 for n in range(args.passes)):
         rows = []
         for case in cases(args, torch):

@@ -64,17 +64,24 @@ def interleave(
     Where it has several ``threads``, those of the one before, which go on spinning for a while, are
     waited for: they would take the place of its own.
     """
-    repeats = {name: _repeats(call, at_least) for name, call in candidates.items()}
+    repeats = {}
+    for name, call in candidates.items():
+        _wait_for_sleep(threads)
+        repeats[name] = _repeats(call, at_least)
     seconds = {name: [] for name in candidates}
     order = list(candidates)
     gc.disable()
     for r in range(rounds):
         for name in order[r % len(order) :] + order[: r % len(order)]:
-            if threads > 1:
-                time.sleep(ASLEEP)
+            _wait_for_sleep(threads)
             seconds[name].append(_time(candidates[name], repeats[name]))
     gc.enable()
     return {name: Times(tuple(values)) for name, values in seconds.items()}
+
+
+def _wait_for_sleep(threads: int) -> None:
+    if threads > 1:
+        time.sleep(ASLEEP)
 
 
 def _time(call: Callable[[], object], repeats: int) -> float:
@@ -205,6 +212,7 @@ def _peaks(threads: Sequence[int]) -> list[dict]:
     """What the machine can do in this process's tier, at each number of threads; none without gcc."""
     from peak import limits
 
+    time.sleep(ASLEEP)
     try:
         return [limits(n) for n in threads]
     except (OSError, subprocess.SubprocessError, KeyError) as error:

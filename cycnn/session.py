@@ -202,9 +202,9 @@ class Session:
 
     ``model`` is the path of a saved model, or a model, whose weights are copied, so that later training
     does not change a session. ``threads`` is the number of threads a call may use, by default the process's
-    budget at each call. ``optimize_for`` is "latency" or "throughput", for algorithms to be chosen by
-    (those of this version serve both); they never depend on threads or batch, so a sample's result is
-    the same in any batch. Raises `ArgumentError`, or
+    budget at each call. ``optimize_for`` is "latency", of one image, or "throughput", of batches, for
+    algorithms to be chosen by; they never depend on threads or the batch at hand, so a sample's result
+    is the same in any batch. Raises `ArgumentError`, or
     `ModelFileError` for a bad file.
     """
 

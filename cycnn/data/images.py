@@ -129,7 +129,7 @@ def _scan_folder(path: Path, subset: str | None) -> dict[str, list[Member]]:
 def _scan_zip(archive: zipfile.ZipFile, path: Path, subset: str | None) -> dict[str, list[Member]]:
     root = PurePosixPath(subset or "")
     classes: dict[str, list[Member]] = {}
-    for info in sorted(archive.infolist(), key=lambda info: info.filename):
+    for info in sorted(archive.infolist(), key=lambda i: PurePosixPath(i.filename).parts):
         name = PurePosixPath(info.filename)
         if not name.is_relative_to(root):
             continue

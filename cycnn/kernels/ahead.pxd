@@ -4,8 +4,7 @@ cdef extern from *:
     void __builtin_prefetch(const void*, int, int) noexcept nogil
 
 cdef enum:
-    LINE = 16           # floats in a cache line
-    DISTANT = 1 << 20   # bytes of tensors together that are beyond the nearest caches
+    LINE = 16       # floats in a cache line
 
 cdef struct Ahead:
     # what will be used of a tensor and is not on its way yet: ``rows`` of ``width`` floats, ``stride``

@@ -5,14 +5,14 @@ walked down, each row through all channels of the block. Where the taps read is 
 of pointers to pixels, in which padding is a pointer to zeros; rows of taps outside the image are left
 out, but by a kernel that takes two rows together, which multiplies zeros there.
 
-Where tensors lie beyond the nearest caches, the memory of the next band is sent for meanwhile: windows jump
+Where tensors lie beyond the caches, the memory of the next band is sent for meanwhile: windows jump
 between rows, which hides from the hardware that memory is read in order.
 """
 
 from libc.string cimport memset
 
 from .activation cimport RELU, RELU6, activate, activate_all
-from .ahead cimport DISTANT, Ahead, fetch, lines, span
+from .ahead cimport Ahead, fetch, lines, span
 from .grid cimport (
     Axis, Phase, Positions, axis_bytes, next_axis, parts_of, phase_of, positions, tabulate, tap_of,
 )
@@ -35,7 +35,7 @@ cdef struct Bands:          # what attributes begin with; the axes follow them
     Py_ssize_t pairs        # whether two rows of pixels are taken together
     Py_ssize_t table_rows   # at most, so many ...
     Py_ssize_t table_columns
-    Py_ssize_t distant      # whether x and y lie beyond the nearest caches
+    Py_ssize_t distant      # whether x and y lie beyond the caches
     int activation
 
 cdef struct Row:            # a row of output pixels
@@ -246,11 +246,14 @@ cdef inline void run_bands(Strips strips, const Bands* a, const Axis* rows, cons
 
 
 cdef inline object offer_bands(str name, Run run, Bands* a, Py_ssize_t size, object rows,
-                               object columns):
-    """Offer ``run`` for attributes of ``size`` bytes that begin with ``a``, completed here from shapes."""
+                               object columns, Py_ssize_t distant):
+    """Offer ``run`` for attributes of ``size`` bytes that begin with ``a``, completed here from shapes.
+
+    Tensors of ``distant`` bytes together lie beyond the caches.
+    """
     a.bands = (max([p[1] for p in rows.phases], default=0) + a.band - 1) // a.band
     a.distant = 4 * a.images * (rows.in_size * columns.in_size * a.x_channels
-                                + rows.out_size * columns.out_size * a.y_channels) >= DISTANT
+                                + rows.out_size * columns.out_size * a.y_channels) >= distant
     offsets = [[offset for _, offset in taps] or [0] for _, _, taps in rows.phases]
     reach = max([max(o) - min(o) for o in offsets], default=0)
     a.table_rows = (a.band - 1) * rows.in_step + reach + 1

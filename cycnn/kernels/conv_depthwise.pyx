@@ -23,6 +23,8 @@ cdef enum:
     WIDEST = 14     # columns of a strip
     PAIRS = VL == 16    # there are registers for two rows of pixels
 
+DISTANT = 2**20     # bytes of x and y together that are beyond the nearest caches
+
 
 cdef inline vf bias(const bint part, const Band* t, Py_ssize_t c) noexcept nogil:
     return vzero() if t.b == NULL else read(part, t.b + c, t.channels - c)
@@ -194,4 +196,4 @@ def convolve(images, channels, rows, columns, *, band, activation=0):
     a.images, a.band, a.blocks, a.activation = images, band, 1, activation
     a.x_channels, a.y_channels, a.w_tap, a.vectors = channels, channels, channels, channels // VL
     a.pairs, a.taps = PAIRS, rows.window * columns.window
-    return offer_bands("conv_depthwise", run, &a, sizeof(a), rows, columns)
+    return offer_bands("conv_depthwise", run, &a, sizeof(a), rows, columns, DISTANT)

@@ -27,6 +27,7 @@ cdef enum:
     NARROW = 4 - 2 * FEW            # those of stride 2,
     NARROW5 = 3 + MANY - FEW        # and those of 5 taps
 
+DISTANT = 2**20     # bytes of x and dy together that are beyond the nearest caches
 VECTOR = VL
 
 
@@ -154,4 +155,4 @@ def gradient(images, channels, rows, columns, *, chunks, channel_blocks, band, a
     a.images, a.x_channels, a.y_channels, a.depth = images, channels, channels, 1
     a.x_width, a.y_width, a.vectors = VL, VL, (channels + VL - 1) // VL
     a.chunks, a.blocks, a.band, a.accumulate = chunks, channel_blocks, band, accumulate
-    return offer_bands("conv_depthwise_weight", run, &a, sizeof(a), rows, columns)
+    return offer_bands("conv_depthwise_weight", run, &a, sizeof(a), rows, columns, DISTANT)

@@ -31,6 +31,7 @@ cdef enum:
     FEW = VL == 4       # and only for the narrowest
     WIDEST = 14         # columns of a strip
 
+DISTANT = 2**20     # bytes of x and y together that are beyond the nearest caches
 VECTOR = VL
 
 cdef struct Attributes:         # followed by the axes
@@ -161,7 +162,7 @@ def convolve(images, channels, filters, rows, columns, *, groups, blocks, band, 
     a.bands.x_channels, a.bands.y_channels, a.bands.pairs = channels, filters, False
     a.bands.w_tap, a.bands.vectors = a.lanes.depth * VL, a.vectors // blocks
     a.bands.taps = rows.window * columns.window
-    return offer_bands("conv_grouped", run, &a.bands, sizeof(a), rows, columns)
+    return offer_bands("conv_grouped", run, &a.bands, sizeof(a), rows, columns, DISTANT)
 
 
 # ---- packing -------------------------------------------------------------------------------------

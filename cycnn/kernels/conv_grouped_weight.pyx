@@ -30,6 +30,7 @@ cdef enum:
     NARROW = 3 + MANY - 2 * FEW  # with stride 2 so many,
     FLAT = 2 + 2 * MANY - FEW   # and that of three rows and one or two channels so many
 
+DISTANT = 2**20     # bytes of x and dy together that are beyond the nearest caches
 VECTOR = VL
 
 cdef struct Attributes:     # followed by the axes
@@ -227,4 +228,4 @@ def gradient(images, channels, filters, groups, rows, columns, *, chunks, channe
     a.bands.depth = a.depth
     a.bands.chunks, a.bands.blocks = chunks, channel_blocks
     a.bands.band, a.bands.accumulate = band, accumulate
-    return offer_bands("conv_grouped_weight", run, &a.bands, sizeof(a), rows, columns)
+    return offer_bands("conv_grouped_weight", run, &a.bands, sizeof(a), rows, columns, DISTANT)

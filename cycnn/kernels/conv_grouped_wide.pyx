@@ -25,6 +25,8 @@ cdef enum:
     WIDEST = 8 + 6 * MANY       # columns of a strip one vector wide,
     WIDE = 4 + 4 * MANY         # and of one of two vectors
 
+DISTANT = 2**20     # bytes of x and y together that are beyond the nearest caches
+
 cdef struct Attributes:         # followed by the axes
     Bands bands
     Py_ssize_t groups
@@ -170,4 +172,4 @@ def convolve(images, channels, filters, rows, columns, *, groups, blocks, band, 
     a.bands.x_channels, a.bands.y_channels, a.bands.pairs = channels, filters, False
     a.bands.taps = rows.window * columns.window
     a.bands.w_tap, a.bands.vectors = a.depth * VL, max(a.groups // blocks * a.panels, <Py_ssize_t> 1)
-    return offer_bands("conv_grouped_wide", run, &a.bands, sizeof(a), rows, columns)
+    return offer_bands("conv_grouped_wide", run, &a.bands, sizeof(a), rows, columns, DISTANT)

@@ -30,7 +30,7 @@ cdef struct Attributes:
     Py_ssize_t spans            # whose table has room for so many spans of a tap
     Py_ssize_t table            # and is so many bytes long
     Py_ssize_t accumulate
-    Py_ssize_t distant          # whether x and dy lie beyond the nearest caches,
+    Py_ssize_t distant          # whether x and dy lie beyond the caches,
     Py_ssize_t stream           # and dw, once it is written, too
 
 cdef struct Block:

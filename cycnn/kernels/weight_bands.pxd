@@ -6,13 +6,13 @@ or below it.
 
 An item is a block of vectors of channels of one chunk of the rows of dy, and goes through it band by
 band. With several chunks, chunk z writes its sum to ``out[z]`` and `reduce.chunks` adds them up in order,
-so the bits depend on shapes alone. Where tensors lie beyond the nearest caches, the memory of the next
-band is sent for meanwhile.
+so the bits depend on shapes alone. Where tensors lie beyond the caches, the memory of the next band is
+sent for meanwhile.
 """
 
 from libc.string cimport memset
 
-from .ahead cimport DISTANT, Ahead, fetch, lines
+from .ahead cimport Ahead, fetch, lines
 from .grid cimport (
     Axis, Positions, axis_bytes, next_axis, parts_of, phase_of, positions, tabulate, tap_of,
 )
@@ -183,10 +183,13 @@ cdef inline void run_bands(Sum sum, const Bands* a, const Axis* rows, const Step
 
 
 cdef inline object offer_bands(str name, Run run, Bands* a, Py_ssize_t size, object rows,
-                               object columns):
-    """Offer ``run`` for attributes of ``size`` bytes that begin with ``a``, completed here from shapes."""
+                               object columns, Py_ssize_t distant):
+    """Offer ``run`` for attributes of ``size`` bytes that begin with ``a``, completed here from shapes.
+
+    Tensors of ``distant`` bytes together lie beyond the nearest caches.
+    """
     a.distant = 4 * a.images * (rows.in_size * columns.in_size * a.x_channels
-                                + rows.out_size * columns.out_size * a.y_channels) >= DISTANT
+                                + rows.out_size * columns.out_size * a.y_channels) >= distant
     offsets = [offset for _, offset in rows.phases[0][2]]
     a.table_rows = (a.band - 1) * rows.in_step + max(offsets) - min(offsets) + 1
     a.table_rows = min(a.table_rows, rows.in_size) + 1
