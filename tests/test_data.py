@@ -381,3 +381,6 @@ def test_batches_check_at_once():
     for wrong in (0, -1, 2.0, True, "8"):
         with pytest.raises(ArgumentError, match="`batch_size` must be an integer of at least 1"):
             data.batches(x, y, batch_size=wrong)
+    for wrong in (False, True, -1, 0.5, "8"):
+        with pytest.raises(ArgumentError, match="`shuffle` must be None, a seed of at least 0"):
+            data.batches(x, y, shuffle=wrong)

@@ -53,6 +53,16 @@ def test_folders_are_classes(tmp_path, subset, zipped):
     assert np.array_equal(np.round(x[4] * 255), pixels["bee", 2])
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_classes_are_numbered_by_their_names_alone(tmp_path, zipped):
+    names = ["ant", "ant eater", "ant-lion", "ant.wasp"]  # what follows "ant" sorts before its "/"
+    for name in names:
+        write(tmp_path / "root" / name / "0.PNG", picture(some_bytes(2, 2, 3)))
+    root = tmp_path / "root"
+    path = zip_folder(root, tmp_path / "pictures.zip") if zipped else root
+    assert data.load_image_folder(path)[2] == names
+
+
 def test_folder_limit_takes_the_first_of_each_class(tmp_path):
     folder_of_pictures(tmp_path)
     x, y, _ = data.load_image_folder(tmp_path, limit=1)

@@ -23,7 +23,8 @@ def batches(
 
     ``shuffle=None`` keeps the order and gives views of contiguous arrays. A seed or a generator
     takes one permutation of the samples; pass one generator to all epochs, so that each has an
-    order of its own.
+    order of its own. Raises `ShapeError` where x and y differ in length, `ArgumentError` for another
+    ``batch_size`` or ``shuffle``.
     """
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
@@ -39,8 +40,24 @@ def batches(
         raise ArgumentError(
             f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}."
         )
-    order = None if shuffle is None else np.random.default_rng(shuffle).permutation(len(x))
+    order = None if shuffle is None else _generator(shuffle).permutation(len(x))
     return _slices(x, y, operator.index(batch_size), order)
+
+
+def _generator(shuffle):
+    """Its own, or that of a seed; a bool is a misunderstanding: False would be the seed 0."""
+    if isinstance(shuffle, np.random.Generator):
+        return shuffle
+    if (
+        not hasattr(shuffle, "__index__")
+        or isinstance(shuffle, bool)
+        or operator.index(shuffle) < 0
+    ):
+        raise ArgumentError(
+            "`shuffle` must be None, a seed of at least 0 or a numpy.random.Generator. "
+            f"Received: shuffle={shuffle!r}."
+        )
+    return np.random.default_rng(operator.index(shuffle))
 
 
 def _slices(x, y, batch_size, order):
