@@ -61,13 +61,12 @@ def candidates(product: Product, torch) -> dict:
 
 def measure(product: Product, torch, peak: Peak, read: Read, rounds: int) -> dict:
     """Time one row."""
-    calls = candidates(product, torch) | {"peak": peak, "read": read}
+    layer = candidates(product, torch)
+    calls = {**layer, "peak": peak, "read": read}
     times = timing.interleave(calls, rounds=rounds, threads=peak.threads)
     best = {name: t.best for name, t in times.items()}
     nbytes = 4 * product.inputs * product.units
-    gflops = {
-        name: product.flops / best[name] * 1e-9 for name in calls if name in ("cycnn", "torch")
-    }
+    gflops = {name: product.flops / best[name] * 1e-9 for name in layer}
     from_registers = peak.flops / best["peak"] * 1e-9
     from_memory = product.flops / nbytes * read.nbytes / best["read"] * 1e-9
     limit = min(from_registers, from_memory)
@@ -76,6 +75,7 @@ def measure(product: Product, torch, peak: Peak, read: Read, rounds: int) -> dic
         "gflops": gflops,
         "from_registers": from_registers,
         "from_memory": from_memory,
+        "limit": limit,
         "share": gflops["cycnn"] / limit,
         "needs": product.needs,
     }
@@ -83,10 +83,9 @@ def measure(product: Product, torch, peak: Peak, read: Read, rounds: int) -> dic
 
 def line(row: dict) -> str:
     """One row of the table."""
-    limit = min(row["from_registers"], row["from_memory"])
     peer = format(row["gflops"]["torch"], ".1f") if "torch" in row["gflops"] else "-"
     short = "  < needs" if row["share"] < row["needs"] else ""
-    left = f"{row['product']:16s}{row['gflops']['cycnn']:10.1f}{peer:>10s}{limit:10.1f}"
+    left = f"{row['product']:16s}{row['gflops']['cycnn']:10.1f}{peer:>10s}{row['limit']:10.1f}"
     return f"{left}{row['share']:8.0%}{row['needs']:8.0%}{short}"
 
 

@@ -183,14 +183,13 @@ def main() -> None:
     peak = Peak(dispatch.load().tier, args.threads)
     seconds = defaultdict(lambda: defaultdict(tuple))
     print(HEADER)
-    rows = []
-    for last in (n == args.passes - 1 for n in range(args.passes)):
-        rows = []
+    rows = {}
+    for n in range(args.passes):
         for case in cases(args, torch):
-            rows.append(measure(case, peak, args.rounds, seconds[case.key]))
-            if last:
-                print(line(rows[-1]), flush=True)
-    timing.write(args, rows)
+            rows[case.key] = measure(case, peak, args.rounds, seconds[case.key])
+            if n == args.passes - 1:
+                print(line(rows[case.key]), flush=True)
+    timing.write(args, list(rows.values()))
 
 
 if __name__ == "__main__":

@@ -212,7 +212,7 @@ def _peaks(threads: Sequence[int]) -> list[dict]:
     """What the machine can do in this process's tier, at each number of threads; none without gcc."""
     from peak import limits
 
-    time.sleep(ASLEEP)
+    _wait_for_sleep(max(threads))
     try:
         return [limits(n) for n in threads]
     except (OSError, subprocess.SubprocessError, KeyError) as error:
