@@ -20,6 +20,7 @@ from convolutions import (
     POINTWISE,
     SPLIT_DEPTHWISE,
     WINOGRAD,
+    WINOGRAD_DILATED,
     WINOGRAD_STRIDED,
     C,
     window,
@@ -325,4 +326,7 @@ CASES = [
     ),
     *(C((2, 5, 6, 30), n, window(1, 2)).forward(True, "silu") for n in (8, 20, 24, 40)),
     *(c.backward_weight(i % 3 == 0) for i, c in enumerate(APART)),
+    *(c.forward(*EPILOGUES[i // 2 % 4]) for i, c in enumerate(WINOGRAD_DILATED)),
+    *(c.forward(*EPILOGUES[i % 4], residual=True) for i, c in enumerate(WINOGRAD_DILATED[::5])),
+    *(c.backward_data() for c in WINOGRAD_DILATED),
 ]

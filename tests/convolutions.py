@@ -239,6 +239,17 @@ WINOGRAD = winograd(
     # chunks of a sum over tiles, each of several blocks
     C((3, 40, 41, 33), 40, window(3, 1, ((2, 1), (0, 3)))),
 )
+# forward and the gradient for the data: interleaved phases, of one size and of several, some of them empty
+WINOGRAD_DILATED = winograd(
+    *(C((1, n, 21 - n, 5), 9, window(3, 1, "same", (2, 2))) for n in range(1, 21, 3)),
+    *(C((2, n, 19 - n, 4), 17, window(3, 1, "same", (3, 2))) for n in range(2, 18, 3)),
+    C((2, 13, 12, 17), 16, window(3, 1, 0, (2, 5))),
+    C((1, 9, 12, 3), 8, window(3, 1, ((5, 4), (3, 6)), (1, 4))),
+    C((0, 7, 7, 3), 8, window(3, 1, "same", (2, 2))),
+    C((3, 7, 9, 40), 66, window(3, 1, "same", (2, 2))),
+    C((5, 27, 26, 4), 6, window(3, 1, "same", (3, 3))),
+    C((1, 14, 14, 130), 72, window(3, 1, "same", (12, 12))),
+)
 # forward only
 WINOGRAD_STRIDED = winograd(
     # every channel tail, in and out

@@ -203,14 +203,14 @@ WRONG_ARGUMENTS = [
         (
             Conv2D(w, groups, None, algorithm),
             [I, W],
-            rf"`algorithm`='{algorithm}' takes a window of \(3, 3\) .* \(2, 2\)\. .*{received}",
+            rf"`algorithm`='{algorithm}' takes a window of \(3, 3\) .* of 1\. .*{received}",
         )
         for algorithm in ("winograd2", "winograd4")
         for w, groups, received in [
             (window(5), 1, r"window of \(5, 5\)"),
             (window(3, (1, 2)), 1, r"strides=\(1, 2\)"),
             (window(3, 3), 1, r"strides=\(3, 3\)"),
-            (window(3, 1, 0, 2), 1, r"dilation=\(2, 2\)"),
+            (window(3, 2, 0, 2), 1, r"dilation=\(2, 2\)"),
             (three, 2, "groups=2"),
         ]
     ),
@@ -218,6 +218,11 @@ WRONG_ARGUMENTS = [
         Conv2DBackwardData(window(3, 2), 1, (2, 5, 5, 3), "winograd4"),
         [(2, 2, 2, 4), W],
         r"strides of \(1, 1\)\. .*`Conv2DBackwardData` with a window of \(3, 3\), strides=\(2, 2\)",
+    ),
+    (
+        Conv2DBackwardWeight(window(3, 1, 0, 2), 1, (3, 3, 3, 4), algorithm="winograd2"),
+        [I, (2, 1, 1, 4)],
+        r"dilation of 1 .*`Conv2DBackwardWeight` with a window .* dilation=\(2, 2\)",
     ),
     (
         Conv2DBackwardWeight(window(3, 2), 1, (3, 3, 3, 4), algorithm="winograd2"),

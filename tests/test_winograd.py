@@ -54,6 +54,16 @@ def test_layers_of_many_channels_take_tiles_of_four(images, backward, purpose):
         assert chosen(*shape, images, backward=backward, purpose=purpose) == "4"
 
 
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("purpose", ["latency", "throughput"])
+def test_dilation_changes_the_choice_only_where_tiles_do_not_fit_phases(backward, purpose):
+    for dilation in (2, (2, 7)):  # phases of 28 and 8 pixels
+        w = window(3, 1, "same", dilation)
+        assert chosen(64, 64, 56, w=w, backward=backward, purpose=purpose) == "4"
+    w = window(3, 1, "same", 40)  # phases of a pixel or two, most of a tile empty
+    assert chosen(64, 64, 56, w=w, backward=backward, purpose=purpose) == ""
+
+
 @pytest.mark.parametrize("images", [1, 16])
 def test_where_weights_outweigh_images_the_purpose_decides(images):
     """Transformed for tiles of four, weights of 512 channels are read from memory."""
@@ -70,7 +80,7 @@ def test_elsewhere_convolution_is_direct(purpose):
     assert chosen(64, 64, 56, w=STRIDED, backward=True, purpose=purpose) == ""
     assert chosen(64, 64, 56, w=window(3, (1, 2), "same"), purpose=purpose) == ""
     assert chosen(64, 64, 56, w=window(3, 3, "same"), purpose=purpose) == ""
-    assert chosen(64, 64, 56, w=window(3, 1, "same", 2), purpose=purpose) == ""
+    assert chosen(64, 64, 56, w=window(3, 2, "same", 2), purpose=purpose) == ""
     assert chosen(64, 64, 56, w=window(5, 1, "same"), purpose=purpose) == ""
     assert chosen(64, 64, 56, algorithm="direct", purpose=purpose) == ""
     assert chosen(64, 128, 56, w=STRIDED, algorithm="direct", purpose=purpose) == ""
@@ -91,13 +101,18 @@ def test_with_stride_2_weights_that_outweigh_images_are_not_transformed():
     assert chosen(512, 512, 14, w=STRIDED) == ""
 
 
-def test_gradients_of_stride_2_are_direct_whatever_was_asked():
+@pytest.mark.parametrize(
+    ("stepped", "data"),
+    [({"strides": 2}, set()), ({"dilation_rate": 2}, {"winograd4_pack_columns"})],
+    ids=["strides", "dilation"],
+)
+def test_gradients_without_a_transform_are_direct_whatever_was_asked(stepped, data):
     """A layer that asks for Winograd's tiles can be trained."""
     model = cycnn.Sequential(
         [
             layers.Input((9, 9, 3)),
             layers.Conv2D(3, 2),
-            layers.Conv2D(4, 3, strides=2, algorithm="winograd4"),
+            layers.Conv2D(4, 3, algorithm="winograd4", **stepped),
             layers.Flatten(),
             layers.Dense(3),
         ]
@@ -105,7 +120,7 @@ def test_gradients_of_stride_2_are_direct_whatever_was_asked():
     model.compile(cycnn.optimizers.SGD(0.1))
     names = [step.kernel.name for step in model.trainer.step.plan(((2, 9, 9, 3),))[0].steps]
     forward = {"winograd4_pack_rows", "winograd4_transform", "winograd4_multiply"}
-    assert {name for name in names if "winograd" in name} == forward
+    assert {name for name in names if "winograd" in name} == forward | data
 
 
 # ---- rounding ------------------------------------------------------------------------------------

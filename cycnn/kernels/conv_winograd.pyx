@@ -1,7 +1,7 @@
-"""Winograd convolution F(m x m, 3 x 3), m = 2 or 4, of NHWC images with stride S = 1 or 2.
+"""Winograd convolution F(m x m, 3 x 3), m = 2 or 4, of NHWC images with stride S = 1 or 2, dilation D.
 
     y[n, p, q, k] = activation(b[k] + residual[n, p, q, k] + sum over r, s < 3, over c of
-                               x[n, p * S + r + top, q * S + s + left, c] * w[r, s, c, k])
+                               x[n, p * S + r * D + top, q * S + s * D + left, c] * w[r, s, c, k])
 
 Output pixels are taken in tiles of m x m. A tile reads side^2 pixels d, m + 2 or with stride 2 2m + 1
 along each axis, and with the matrices of winograd.pxd and winograd_strided.pxd is
@@ -16,6 +16,11 @@ with panels from `pack_winograd`; with stride 2 the points of odd pixels share t
 image are zero, and a value that is not finite may reach any output of the tiles that read it. x and y
 must not overlap; b and the residual may be absent, and y may be the residual, which is laid out like it.
 Pixels of x and y lie as far apart as the attributes say.
+
+With dilation, which comes with stride 1 and may differ between the axes, every D-th pixel of y along an
+axis reads every D-th of x: an image falls into as many *phases*, interleaved images of their own, and each
+tile lies in one of them. Phases that are a pixel shorter than others have tiles outside the image, of
+which nothing is written.
 
 Tiles are numbered through all images and cut into blocks that may cross from one image to the next: the
 sum of an output runs over the channels in order, whatever else is in its block. A block goes from
@@ -40,7 +45,8 @@ cdef struct Attributes:
     Py_ssize_t out_height, out_width, filters   # of y
     Py_ssize_t x_step, y_step   # floats from a pixel to the next
     Py_ssize_t top, left
-    Py_ssize_t down, across     # tiles of an image
+    Py_ssize_t row_dilation, column_dilation    # as many phases lie along the axes
+    Py_ssize_t down, across     # tiles of a phase of an image
     Py_ssize_t first, tiles     # of the step: its first tile, and how many
     Py_ssize_t block            # tiles of a block; the last one may have fewer
     Py_ssize_t panels
@@ -55,23 +61,29 @@ cdef struct Attributes:
     int activation
 
 cdef struct Place:              # of a tile
-    Py_ssize_t image, row, column
+    Py_ssize_t image, row, column   # among those of its phase
+    Py_ssize_t p, q                 # the first pixel of y
 
 
 cdef inline Place place_of(const Attributes* a, Py_ssize_t tile) noexcept nogil:
-    cdef Place p
-    p.row = tile // a.across
-    p.column = tile - p.row * a.across
-    p.image = p.row // a.down
-    p.row -= p.image * a.down
-    return p
+    cdef Place at
+    cdef Py_ssize_t phase
+    at.row = tile // a.across
+    at.column = tile - at.row * a.across
+    phase = at.row // a.down
+    at.row -= phase * a.down
+    at.image = phase // (a.row_dilation * a.column_dilation)
+    phase -= at.image * a.row_dilation * a.column_dilation
+    at.p = phase // a.column_dilation + at.row * a.m * a.row_dilation
+    at.q = phase % a.column_dilation + at.column * a.m * a.column_dilation
+    return at
 
 
 # ---- fetching pixels before they are needed --------------------------------------------------
 
 # Tiles read and write small pieces of many rows, which hardware does not foresee. While a block is
 # multiplied, the rows that the next one reads and those that this one writes are sent for. Rows that
-# tiles share with those above them are taken to be near.
+# tiles share with those above them are taken to be near; with dilation, nothing is sent for.
 
 cdef struct Ahead:              # the rows of pixels of some tiles
     const float* image
@@ -93,6 +105,8 @@ cdef Ahead reads(const Attributes* a, const float* x, Py_ssize_t begin,
     ahead.image, ahead.height, ahead.width, ahead.step = x, a.height, a.width, a.x_step
     ahead.top, ahead.left, ahead.size, ahead.apart = a.top, a.left, a.side, a.m * a.stride
     ahead.tile, ahead.last = begin, min(end, a.first + a.tiles)
+    if a.row_dilation * a.column_dilation > 1:
+        ahead.last = begin
     ahead.lines = (ahead.last - begin) * ahead.apart * (ahead.apart + 1) * a.x_step // LINE
     return ahead
 
@@ -104,8 +118,8 @@ cdef Ahead writes(const Attributes* a, const float* y, Py_ssize_t begin,
     memset(&ahead, 0, sizeof(ahead))
     ahead.image, ahead.height, ahead.width, ahead.step = y, a.out_height, a.out_width, a.y_step
     ahead.size = ahead.apart = a.m
-    ahead.tile, ahead.last = begin, end
-    ahead.lines = (end - begin) * a.m * a.m * a.y_step // LINE
+    ahead.tile, ahead.last = begin, end if a.row_dilation * a.column_dilation == 1 else begin
+    ahead.lines = (ahead.last - begin) * a.m * a.m * a.y_step // LINE
     return ahead
 
 
@@ -162,16 +176,17 @@ cdef void point_at(const Attributes* a, const float* x, const float* zero, Py_ss
                    const float** pixels) noexcept nogil:
     """Where the pixels of a tile lie, row by row."""
     cdef Place at = place_of(a, tile)
-    cdef Py_ssize_t h = at.row * a.m * a.stride + a.top, w, r, s
+    cdef Py_ssize_t h = at.p * a.stride + a.top, w, r, s
     cdef const float* row
     for r in range(a.side):
-        row = x + ((at.image * a.height + h + r) * a.width) * a.x_step
-        w = at.column * a.m * a.stride + a.left
+        row = x + ((at.image * a.height + h) * a.width) * a.x_step
+        w = at.q * a.stride + a.left
         for s in range(a.side):
             pixels[r * a.side + s] = zero
-            if 0 <= h + r < a.height and 0 <= w < a.width:
+            if 0 <= h < a.height and 0 <= w < a.width:
                 pixels[r * a.side + s] = row + w * a.x_step
-            w += 1
+            w += a.column_dilation
+        h += a.row_dilation
 
 
 cdef void transform_block(const Attributes* a, const float* x, const float* zero, Py_ssize_t begin,
@@ -232,6 +247,12 @@ cdef void output_tile_of(const Attributes* a, const Output* t) noexcept nogil:
                              t.y + i * t.y_row + j * t.y_pixel, t.filters)
 
 
+cdef inline Py_ssize_t pixels_from(Py_ssize_t first, Py_ssize_t size,
+                                   Py_ssize_t dilation) noexcept nogil:
+    """How many of ``size`` pixels a phase has from its ``first`` on."""
+    return (size - first + dilation - 1) // dilation if first < size else 0
+
+
 cdef void finish_block(const Attributes* a, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t panel,
                        const float* z, const float* b, const float* residual,
                        float* y) noexcept nogil:
@@ -243,17 +264,18 @@ cdef void finish_block(const Attributes* a, Py_ssize_t begin, Py_ssize_t end, Py
     if b != NULL:
         t.bias = b + panel * width
     t.filters = min(width, a.filters - panel * width)
-    t.y_row, t.y_pixel = a.out_width * a.y_step, a.y_step
+    t.y_row, t.y_pixel = a.row_dilation * a.out_width * a.y_step, a.column_dilation * a.y_step
     for tile in range(begin, end):
         at = place_of(a, tile)
-        t.rows = min(<Py_ssize_t> a.m, a.out_height - at.row * a.m)
-        t.columns = min(<Py_ssize_t> a.m, a.out_width - at.column * a.m)
+        t.rows = min(<Py_ssize_t> a.m, pixels_from(at.p, a.out_height, a.row_dilation))
+        t.columns = min(<Py_ssize_t> a.m, pixels_from(at.q, a.out_width, a.column_dilation))
         offset = panel * width + (
-            (at.image * a.out_height + at.row * a.m) * a.out_width + at.column * a.m) * a.y_step
+            (at.image * a.out_height + at.p) * a.out_width + at.q) * a.y_step
         t.y = y + offset
         if residual != NULL:
             t.residual = residual + offset
-        output_tile_of(a, &t)
+        if t.rows > 0 and t.columns > 0:
+            output_tile_of(a, &t)
         t.z += width
 
 
@@ -329,7 +351,7 @@ cdef void multiply_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ss
         finish_block(a, first, last, p, z, b, residual, y)
 
 
-cdef Attributes attributes(int m, int stride, x_shape, y_shape, steps, origin, tiles,
+cdef Attributes attributes(int m, int stride, x_shape, y_shape, steps, origin, dilation, tiles,
                            Py_ssize_t block, int nv, int activation):
     cdef Attributes a
     memset(&a, 0, sizeof(a))
@@ -339,7 +361,9 @@ cdef Attributes attributes(int m, int stride, x_shape, y_shape, steps, origin, t
     a.top, a.left = origin
     a.m, a.stride, a.side, a.nv, a.activation = m, stride, side(m, stride), nv, activation
     a.points = a.side * a.side
-    a.down, a.across = (a.out_height + m - 1) // m, (a.out_width + m - 1) // m
+    a.row_dilation, a.column_dilation = dilation
+    a.down = (pixels_from(0, a.out_height, a.row_dilation) + m - 1) // m
+    a.across = (pixels_from(0, a.out_width, a.column_dilation) + m - 1) // m
     a.first, a.tiles, a.block = tiles[0], tiles[1] - tiles[0], block
     a.panels = (a.filters + nv * VL - 1) // (nv * VL)
     a.v_row = apart(a.channels)
@@ -351,30 +375,32 @@ cdef Attributes attributes(int m, int stride, x_shape, y_shape, steps, origin, t
     return a
 
 
-def convolve(m, stride, x_shape, y_shape, steps, origin, *, tiles, block, nv, activation=0):
+def convolve(m, stride, x_shape, y_shape, steps, origin, dilation, *, tiles, block, nv, activation=0):
     """x (N, H, W, C), panels, b (K) or absent, residual (N, P, Q, K) or absent -> y (N, P, Q, K)
 
     ``steps`` are those from pixel to pixel of x and y, None: as many as there are channels; ``origin``
-    is (top, left). The kernel does the ``tiles`` (first, last), ``block`` of them an item.
+    is (top, left), ``dilation`` that of rows and of columns. The kernel does the ``tiles`` (first, last),
+    ``block`` of them an item.
     """
-    cdef Attributes a = attributes(m, stride, x_shape, y_shape, steps, origin, tiles, block, nv,
-                                   activation)
+    cdef Attributes a = attributes(m, stride, x_shape, y_shape, steps, origin, dilation, tiles, block,
+                                   nv, activation)
     items = (a.tiles + a.block - 1) // a.block
     scratch = 4 * (a.v_block + a.points * a.z_point + a.channels)
     return kernel(f"winograd{m}", convolve_run, items, scratch, &a, sizeof(a))
 
 
-def transform(m, stride, x_shape, y_shape, steps, origin, *, tiles, block, nv):
+def transform(m, stride, x_shape, y_shape, steps, origin, dilation, *, tiles, block, nv):
     """x -> v: the first half of `convolve`"""
-    cdef Attributes a = attributes(m, stride, x_shape, y_shape, steps, origin, tiles, block, nv, 0)
+    cdef Attributes a = attributes(m, stride, x_shape, y_shape, steps, origin, dilation, tiles, block,
+                                   nv, 0)
     return kernel(f"winograd{m}_transform", transform_run, a.tiles, 4 * a.channels, &a, sizeof(a))
 
 
-def multiply(m, stride, x_shape, y_shape, steps, origin, *, tiles, block, nv, panels_first=False,
-             activation=0):
+def multiply(m, stride, x_shape, y_shape, steps, origin, dilation, *, tiles, block, nv,
+             panels_first=False, activation=0):
     """v, panels, b or absent, residual or absent -> y: the second half"""
-    cdef Attributes a = attributes(m, stride, x_shape, y_shape, steps, origin, tiles, block, nv,
-                                   activation)
+    cdef Attributes a = attributes(m, stride, x_shape, y_shape, steps, origin, dilation, tiles, block,
+                                   nv, activation)
     a.panels_first = panels_first
     items = (a.tiles + a.block - 1) // a.block * a.panels
     return kernel(f"winograd{m}_multiply", multiply_run, items, 4 * a.points * a.z_point, &a, sizeof(a))

@@ -61,12 +61,12 @@ DEEP = 128  # channels, where panels are narrow if tall tiles hold more sums: im
 
 
 def applies(c: Correlation, target: Target) -> bool:
-    """Whether the window is 3x3 with dilation and groups 1 and strides of 1 or, forward only, of 2."""
+    """Whether the window is 3x3 with groups 1, and strides of 1 or, forward only and undilated, of 2."""
     return (
         c.groups == 1
         and c.rows.window == c.columns.window == 3
         and c.rows.in_step == c.columns.in_step <= 2
-        and all(a.evenly and a.evenly[1] == 1 for a in (c.rows, c.columns))
+        and all(a.evenly and 1 in (a.in_step, a.evenly[1]) for a in (c.rows, c.columns))
     )
 
 
@@ -91,8 +91,12 @@ def _points(m: int, c: Correlation) -> int:
 
 
 def _tiles(m: int, c: Correlation) -> int:
-    """Of an image."""
-    return math.ceil(c.rows.out_size / m) * math.ceil(c.columns.out_size / m)
+    """Of an image: of all its phases, where there is dilation."""
+    tiles = 1
+    for axis in (c.rows, c.columns):
+        dilation = axis.evenly[1]
+        tiles *= dilation * math.ceil(math.ceil(axis.out_size / dilation) / m)
+    return tiles
 
 
 def _cost(m: int, c: Correlation, images: int, vector: int, purpose: str) -> float:
@@ -147,7 +151,7 @@ class _Work(NamedTuple):
         c = self.c
         make = getattr(self.target.kernels.conv_winograd, name)
         shapes = (c.images, *c.x_shape), (c.images, *c.y_shape)
-        origin = c.rows.evenly[0], c.columns.evenly[0]
+        origin, dilation = zip(c.rows.evenly, c.columns.evenly, strict=True)
         tiles = first, last
         return make(
             self.m,
@@ -155,6 +159,7 @@ class _Work(NamedTuple):
             *shapes,
             (c.x_step, c.y_step),
             origin,
+            dilation,
             tiles=tiles,
             block=block,
             nv=self.nv,
