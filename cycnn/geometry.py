@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from fractions import Fraction
+from typing import NamedTuple
 
 from .errors import ArgumentError, ShapeError
 
@@ -172,6 +172,8 @@ class Window:
 
 
 def _does_not_tile(w: int, e: int, p: int, s: int, axis: int) -> str:
+    from fractions import Fraction  # here, for it takes 2 ms and few ask
+
     size = Fraction(w - e + p, s) + 1
     room, over = w - e + p, (w - e + p) % s
     strides = [c for c in range(1, room + 1) if room % c == 0]
@@ -185,8 +187,7 @@ def _does_not_tile(w: int, e: int, p: int, s: int, axis: int) -> str:
     )
 
 
-@dataclass(frozen=True)
-class ReceptiveField:
+class ReceptiveField(NamedTuple):
     """What one output pixel sees of the network's input, per spatial axis, in input pixels.
 
     ``size``: extent of the field; ``jump``: distance between the fields of neighbouring outputs;

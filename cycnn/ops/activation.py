@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from .base import Cost, Op, Spec, require_same_shape
 __all__ = ["FUNCTIONS", "Activation", "ActivationBackward", "Function", "function_named"]
 
 
-@dataclass(frozen=True)
-class Function:
+class Function(NamedTuple):
     """What an activation is.
 
     ``code``: the kernels' number for it; ``of(x)``: y; ``backward(z, dy)``: dx, from z = y where
@@ -85,7 +84,6 @@ def function_named(name: str) -> Function:
     return FUNCTIONS[name]
 
 
-@dataclass(frozen=True)
 class Activation(Op):
     """``y = f(x)`` for every element, f being one of `FUNCTIONS`; any shape; NaN stays NaN."""
 
@@ -123,7 +121,6 @@ class Activation(Op):
         )
 
 
-@dataclass(frozen=True)
 class ActivationBackward(Op):
     """``dx = f'(x) dy`` from z, dy: z is x or, where f' can be had from it, y (`Function`)."""
 

@@ -1,14 +1,14 @@
 """What every op says about itself.
 
-An op is a frozen dataclass: its fields are its attributes, its methods its meaning. The graph, the
-planner and the interpreter know ops by this interface alone and none of them by name.
+An op's fields are its attributes, its methods its meaning. The graph, the planner and the interpreter
+know ops by this interface alone and none of them by name.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, dataclass_transform
 
 import numpy as np
 
@@ -60,17 +60,22 @@ class Spec:
         return math.prod(self.shape[:-1])
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """Arithmetic (a multiply-add counts two) and memory traffic of one execution."""
 
     flops: int
     nbytes: int
 
 
-@dataclass(frozen=True)
+# Methods that `dataclass` writes are compiled at import, for each of some fifty ops: what can be
+# inherited is.
+_as_op = dataclass(frozen=True, eq=False, repr=False)
+
+
+@dataclass_transform(frozen_default=True)
+@_as_op
 class Op:
-    """Base of all ops. Subclasses are frozen dataclasses; an op without fields needs no body."""
+    """Base of all ops. Subclasses become frozen dataclasses; two of the same fields are equal."""
 
     onnx: ClassVar[str | None] = None
     # True for an op whose gradient computes again what its activation was applied to
@@ -81,6 +86,19 @@ class Op:
     joins: ClassVar[bool] = False
     # True for the op that adds its first input to its second (`fuse_accumulate`)
     accumulates: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        _as_op(cls)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{self.name}({values})"
 
     @property
     def linear(self) -> bool:

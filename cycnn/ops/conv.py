@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,7 +108,6 @@ def _taps(window: Window, outputs: tuple[int, ...]) -> Iterator[tuple[tuple[int,
         )
 
 
-@dataclass(frozen=True)
 class Conv2D(Op):
     """Every filter at every position of the window, with D the dilation, P the padding before:
 
@@ -229,7 +227,6 @@ class Conv2D(Op):
         lower_correlation(correlation, target, reads, target.read(node.output), self.algorithm)
 
 
-@dataclass(frozen=True)
 class Conv2DBackwardData(Op):
     """The gradient of `Conv2D` for x, of shape ``x_shape``: every dy spread over its window.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -64,7 +63,7 @@ def lower_correlation(
         for name, candidate in suitable.items()
         if algorithm != "auto" or candidate.pays is None or candidate.pays(c, target)
     )
-    problem = (target.purpose, replace(c, images=1), *reads.present, *suitable)
+    problem = (target.purpose, c._replace(images=1), *reads.present, *suitable)
     name = target.choose("algorithm", problem, tuple(suitable), first, same_bits=False)
     suitable[name].emit(c, target, reads, y)
 
@@ -106,10 +105,9 @@ def _emit_subsampled(c: Correlation, target: Target, reads: Reads, y: Buffer) ->
     small = (c.images, *c.y_shape[:2], c.x_channels)
     strides = c.rows.in_step, c.columns.in_step
     x = emit_subsample(target, reads.x, (c.images, *c.x_shape), small, strides, c.x_step)
-    dense = replace(
-        c,
-        rows=replace(c.rows, in_size=c.rows.out_size, in_step=1),
-        columns=replace(c.columns, in_size=c.columns.out_size, in_step=1),
+    dense = c._replace(
+        rows=c.rows._replace(in_size=c.rows.out_size, in_step=1),
+        columns=c.columns._replace(in_size=c.columns.out_size, in_step=1),
         x_step=None,
     )
     _emit_pointwise(dense, target, reads._replace(x=x), y)

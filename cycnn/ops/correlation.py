@@ -7,8 +7,7 @@ Where taps read is said axis by axis.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..geometry import Window
 
@@ -21,8 +20,7 @@ __all__ = ["Axis", "Correlation", "backward_axes", "forward_axes"]
 Phase = tuple[int, int, tuple[tuple[int, int], ...]]
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """Where the taps read along one spatial axis; `kernels/grid.pxd` says what the numbers mean."""
 
     in_size: int
@@ -71,8 +69,7 @@ def backward_axes(window: Window, size: tuple[int, ...]) -> tuple[Axis, ...]:
     return tuple(axes)
 
 
-@dataclass(frozen=True)
-class Correlation:
+class Correlation(NamedTuple):
     """``y[n, p, q, :] = activation(b + sum over taps of x[n, pixel(p, q, tap), :] w[tap] + residual)``
 
     in each group.

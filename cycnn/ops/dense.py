@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -239,7 +238,6 @@ def _require_features(op: str, x: Spec, features: int | None, name: str, w: Spec
         )
 
 
-@dataclass(frozen=True)
 class Dense(Op):
     """``y[n, o] = activation(b[o] + sum over i of x[n, i] * w[i, o])``; ``b`` may be absent."""
 
@@ -290,7 +288,6 @@ class Dense(Op):
         emit_gemm(target, product, Reads(*target.reads(node)), target.read(node.output))
 
 
-@dataclass(frozen=True)
 class DenseBackwardData(Op):
     """``dx[n, i] = sum over o of dy[n, o] * w[i, o]``: the gradient of `Dense` for x."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,7 +39,6 @@ def _draw(i: np.ndarray, key0: np.uint32, key1: np.uint32) -> np.ndarray:
     return (x ^ (x >> np.uint32(14))) >> np.uint32(1)
 
 
-@dataclass(frozen=True)
 class Dropout(Op):
     """``y = x / (1 - rate)``, each element with probability ``rate`` replaced by ``x * 0``.
 
@@ -96,7 +94,6 @@ class Dropout(Op):
         target.emit(kernel, target.reads(node), target.writes(node), in_place=(0, 0))
 
 
-@dataclass(frozen=True)
 class DropPath(Dropout):
     """`Dropout` of whole samples: each is kept, divided by ``1 - rate``, or multiplied by 0.
 

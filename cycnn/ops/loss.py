@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -22,7 +21,6 @@ def _exp_shifted(x: np.ndarray) -> np.ndarray:
         return np.exp(x - x.max(axis=-1, keepdims=True, initial=-np.inf))
 
 
-@dataclass(frozen=True)
 class Softmax(Op):
     """``y = exp(x) / sum exp(x)`` along the last axis, without overflow."""
 
@@ -49,7 +47,6 @@ class Softmax(Op):
         target.emit(kernel, target.reads(node), target.writes(node), in_place=(0, 0))
 
 
-@dataclass(frozen=True)
 class SoftmaxBackward(Op):
     """``dx = y * (dy - sum y * dy)`` along the last axis, from softmax's output."""
 
@@ -70,7 +67,6 @@ class SoftmaxBackward(Op):
         target.emit(kernel, target.reads(node), target.writes(node), in_place=(1, 0))
 
 
-@dataclass(frozen=True)
 class SoftmaxCrossEntropy(Op):
     """Softmax cross-entropy of logits against integer labels, loss and gradient in one pass.
 

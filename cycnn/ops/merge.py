@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +20,6 @@ def _agreed(dims: tuple[int | None, ...]) -> int | None:
     return known.pop() if known else None
 
 
-@dataclass(frozen=True)
 class Concatenate(Op):
     """``(..., C1), (..., C2), ... -> (..., C1 + C2 + ...)``: the channels of all inputs, in order."""
 
@@ -76,7 +74,6 @@ class Concatenate(Op):
             begin += width
 
 
-@dataclass(frozen=True)
 class SliceChannels(Op):
     """``y = x[..., begin:end]``; with ``0 <= begin < end``."""
 
@@ -117,7 +114,6 @@ def _gates(x: Spec, s: Spec) -> bool:
     )
 
 
-@dataclass(frozen=True)
 class Multiply(Op):
     """``y = a * b`` for tensors of one shape, or with a factor for each channel of an image:
     ``(N, H, W, C), (N, 1, 1, C) -> (N, H, W, C)``, in either order."""
@@ -159,7 +155,6 @@ class Multiply(Op):
         target.emit(kernel, [reads[i] for i in order], target.writes(node), in_place=(0, 0))
 
 
-@dataclass(frozen=True)
 class PixelDot(Op):
     """``y[n, 0, 0, c] = sum over h, w of a[n, h, w, c] * b[n, h, w, c]``."""
 

@@ -12,7 +12,6 @@ not finite may spread to all ``count`` pixels: it meets those zeros.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .base import Cost
@@ -50,14 +49,13 @@ def widen(c: Correlation, count: int) -> Correlation:
     left, _ = c.columns.evenly
     window, positions = _window(c, count), c.columns.out_size // count
     taps = tuple((s, s + left) for s in range(window))
-    columns = replace(
-        c.columns,
+    columns = c.columns._replace(
         out_size=positions,
         in_step=count * c.columns.in_step,
         window=window,
         phases=((0, positions, taps),),
     )
-    return replace(c, columns=columns, y_channels=count * c.filters, y_step=None)
+    return c._replace(columns=columns, y_channels=count * c.filters, y_step=None)
 
 
 def widen_weights(c: Correlation, count: int, target: Target, w: Buffer) -> Buffer:

@@ -7,8 +7,7 @@ Covariate Shift", 2015. A channel is an index of the last axis; its statistics a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -57,8 +56,7 @@ def _vector_cost(channels: int, vectors: int = 6) -> Cost:
     return Cost(CHANNEL_FLOPS * channels, 4 * vectors * channels)
 
 
-@dataclass(frozen=True)
-class _Sums:
+class _Sums(NamedTuple):
     """How a tensor is cut where its channels are summed over pixels: by its shape alone."""
 
     pixels: int
@@ -96,7 +94,6 @@ class _Sums:
         )
 
 
-@dataclass(frozen=True)
 class BatchNorm(Op):
     """In training: every channel with its own mean 0 and variance 1, then scaled and shifted.
 
@@ -177,7 +174,6 @@ def _emit_normalise(
     )
 
 
-@dataclass(frozen=True)
 class BatchNormBackward(Op):
     """The gradients of `BatchNorm`, from its input: ``g`` is dy times the activation's derivative.
 
@@ -240,7 +236,6 @@ class BatchNormBackward(Op):
         target.emit(kernel, reads, [dx], in_place=(1, 0), cost=cut.cost(3))
 
 
-@dataclass(frozen=True)
 class BatchNormInference(Op):
     """``y = activation(gamma * (x - mean) / sqrt(variance + epsilon) + beta)``, by given statistics.
 
@@ -285,7 +280,6 @@ class BatchNormInference(Op):
         _emit_normalise(target, node, x, affine, *target.writes(node), self.activation)
 
 
-@dataclass(frozen=True)
 class FoldBatchNorm(Op):
     """Weights and bias of a convolution or dense layer together with the `BatchNormInference` behind it.
 
@@ -332,7 +326,6 @@ class FoldBatchNorm(Op):
         target.emit(kernel, [b, affine], [folded_b], cost=cost)
 
 
-@dataclass(frozen=True)
 class MovingAverage(Op):
     """``y = momentum * y + (1 - momentum) * x``, in place: ``(x, y) -> y``, of one shape."""
 

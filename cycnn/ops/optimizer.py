@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ from .base import Cost, Op, Spec
 __all__ = ["SGDUpdate"]
 
 
-@dataclass(frozen=True)
 class SGDUpdate(Op):
     """Stochastic gradient descent, in place, by PyTorch's rule; ``g`` is zero afterwards.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +20,6 @@ def _padded(size: tuple[int | None, ...], pads: Pads) -> tuple[int | None, ...]:
     return Window.make(1, padding=pads).output(size)
 
 
-@dataclass(frozen=True)
 class ZeroPad2D(Op):
     """``(N, H, W, C) -> (N, top + H + bottom, left + W + right, C)`` with zeros around the images.
 
@@ -52,7 +50,6 @@ class ZeroPad2D(Op):
         target.emit(kernel, target.reads(node), target.writes(node))
 
 
-@dataclass(frozen=True)
 class Crop2D(Op):
     """``y = x[:, top : H - bottom, left : W - right]``, at least one pixel of it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import ShapeError
@@ -11,7 +10,6 @@ from .base import Cost, Op, Spec, require_same_shape
 __all__ = ["AccumulateGradient", "Add", "Assign", "Scale"]
 
 
-@dataclass(frozen=True)
 class Add(Op):
     """``y = a + b`` for tensors of the same shape."""
 
@@ -37,7 +35,6 @@ class Add(Op):
         )
 
 
-@dataclass(frozen=True)
 class Scale(Op):
     """``y = x * s`` with ``s`` of shape (1,), a scalar known at run time."""
 
@@ -62,7 +59,6 @@ class Scale(Op):
         )
 
 
-@dataclass(frozen=True)
 class AccumulateGradient(Op):
     """``into += d``, in place: ``into`` is the gradient's part of the model's gradient block."""
 
@@ -87,7 +83,6 @@ class AccumulateGradient(Op):
         )
 
 
-@dataclass(frozen=True)
 class Assign(Op):
     """``into = x``, in place."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -113,7 +112,6 @@ def _divisor(x_shape: Shape, window: Window, count_include_pad: bool, dtype) -> 
     return sum(padded[here] for here in _tap_slices(x_shape, window))
 
 
-@dataclass(frozen=True)
 class MaxPool2D(Op):
     """The largest value in each window: ``y[n,p,q,c] = max x[n, p*sh+i*dh-top, q*sw+j*dw-left, c]``.
 
@@ -143,7 +141,6 @@ class MaxPool2D(Op):
         target.emit(kernel, target.reads(node), target.writes(node))
 
 
-@dataclass(frozen=True)
 class MaxPool2DBackward(Op):
     """``dx``: each window's ``dy`` goes to its first maximum in row order, found again from ``x``."""
 
@@ -174,7 +171,6 @@ def _require_output(op: str, y: Spec, dy: Spec) -> None:
         raise ShapeError(f"`{op}` takes dy of shape {y.shape}. Received shape {dy.shape}.")
 
 
-@dataclass(frozen=True)
 class AveragePool2D(Op):
     """The mean of each window, ``(N, H, W, C) -> (N, P, Q, C)``.
 
@@ -207,7 +203,6 @@ class AveragePool2D(Op):
         target.emit(kernel, target.reads(node), target.writes(node))
 
 
-@dataclass(frozen=True)
 class AveragePool2DBackward(Op):
     """``dx`` of shape ``x_shape``: each window's ``dy`` is shared out evenly among its positions."""
 
@@ -253,7 +248,6 @@ def _pooled_globally(op: str, x: Spec) -> Spec:
     return Spec((x.shape[0], x.shape[3]), x.dtype)
 
 
-@dataclass(frozen=True)
 class GlobalAveragePool2D(Op):
     """The mean over each image, ``(N, H, W, C) -> (N, C)``."""
 
@@ -277,7 +271,6 @@ class GlobalAveragePool2D(Op):
         target.emit(kernel, target.reads(node), target.writes(node))
 
 
-@dataclass(frozen=True)
 class GlobalAveragePool2DBackward(Op):
     """``dx[n,h,w,c] = dy[n,c] / (H * W)``, of shape ``x_shape``."""
 
@@ -297,7 +290,6 @@ class GlobalAveragePool2DBackward(Op):
         target.emit(kernel, target.reads(node), target.writes(node))
 
 
-@dataclass(frozen=True)
 class GlobalMaxPool2D(Op):
     """The largest value of each image, ``(N, H, W, C) -> (N, C)``; NaN where there is one."""
 
@@ -321,7 +313,6 @@ class GlobalMaxPool2D(Op):
         target.emit(kernel, target.reads(node), target.writes(node))
 
 
-@dataclass(frozen=True)
 class GlobalMaxPool2DBackward(Op):
     """``dx``: ``dy[n,c]`` at the first maximum in row order of ``x[n,:,:,c]``, 0 elsewhere."""
 

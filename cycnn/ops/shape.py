@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import ShapeError
@@ -12,7 +11,6 @@ from .base import Cost, Op, Spec
 __all__ = ["Flatten", "Reshape"]
 
 
-@dataclass(frozen=True)
 class _View(Op):
     """An op whose output is its input's memory."""
 
@@ -26,7 +24,6 @@ class _View(Op):
         target.alias(node.output, of=node.inputs[0])
 
 
-@dataclass(frozen=True)
 class Flatten(_View):
     """``(N, d1, d2, ...) -> (N, d1 * d2 * ...)``, in row-major order."""
 
@@ -42,7 +39,6 @@ class Flatten(_View):
         return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
-@dataclass(frozen=True)
 class Reshape(_View):
     """``(N, ...) -> (N, *shape)``: every sample in another shape, in row-major order."""
 

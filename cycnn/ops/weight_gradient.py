@@ -7,7 +7,6 @@ block, and adds to it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +27,6 @@ __all__ = ["BiasGradient", "Conv2DBackwardWeight", "DenseBackwardWeight"]
 BIAS_CHUNK_BYTES = 128 * 1024
 
 
-@dataclass(frozen=True)
 class WeightGradient(Op):
     """What the ops of this file share: they can add to what is there."""
 
@@ -43,7 +41,6 @@ class WeightGradient(Op):
         return spec
 
 
-@dataclass(frozen=True)
 class Conv2DBackwardWeight(WeightGradient):
     """Gradient of a convolution's weights, summed over every position of each depth slice.
 
@@ -109,7 +106,6 @@ class Conv2DBackwardWeight(WeightGradient):
         lower_gradient(node, target, problem, self.accumulate, self.algorithm)
 
 
-@dataclass(frozen=True)
 class DenseBackwardWeight(WeightGradient):
     """Gradient of a dense layer's weights: ``dw[i, o] = sum over n of x[n, i] * dy[n, o]``."""
 
@@ -139,7 +135,6 @@ class DenseBackwardWeight(WeightGradient):
         lower_gradient(node, target, problem, self.accumulate)
 
 
-@dataclass(frozen=True)
 class BiasGradient(WeightGradient):
     """Gradient of a bias: the sum of dy over all axes but the last."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .lower import Buffer, PlannedStep
 
@@ -12,8 +12,7 @@ __all__ = ["ALIGNMENT", "Arena", "merge_in_place", "place"]
 ALIGNMENT = 64
 
 
-@dataclass(frozen=True)
-class Arena:
+class Arena(NamedTuple):
     """Byte offset of every temporary, and the size of the block that holds them all."""
 
     offsets: dict[Buffer, int]

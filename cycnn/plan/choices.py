@@ -6,7 +6,6 @@ which follows from shapes alone, unless a table has another: one that `tune` mea
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,6 +86,8 @@ class Chooser:
 
 
 def _id(name: str, problem: object) -> str:
+    import hashlib  # here, for it loads OpenSSL
+
     return f"{name} {hashlib.blake2b(repr(problem).encode(), digest_size=12).hexdigest()}"
 
 

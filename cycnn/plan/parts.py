@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..graph.ir import Graph, Value
 from .choices import Chooser
@@ -21,8 +22,7 @@ CACHE = 8 * 2**20  # bytes that a layer may read and write without leaving the l
 CACHE_OPTIONS = (2**20, 2**21, 2**22, 2**23, 2**24, 2**25, 2**60)
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Nodes ``first`` to ``last`` (exclusive) of ``graph``, made for 1 / ``turns`` of the batch.
 
     They are run ``turns`` times, each time on the next images.
