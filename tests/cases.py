@@ -329,4 +329,5 @@ CASES = [
     *(c.forward(*EPILOGUES[i // 2 % 4]) for i, c in enumerate(WINOGRAD_DILATED)),
     *(c.forward(*EPILOGUES[i % 4], residual=True) for i, c in enumerate(WINOGRAD_DILATED[::5])),
     *(c.backward_data() for c in WINOGRAD_DILATED),
+    *(c.backward_weight(i % 3 == 0) for i, c in enumerate(WINOGRAD_DILATED)),
 ]

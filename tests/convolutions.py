@@ -239,7 +239,7 @@ WINOGRAD = winograd(
     # chunks of a sum over tiles, each of several blocks
     C((3, 40, 41, 33), 40, window(3, 1, ((2, 1), (0, 3)))),
 )
-# forward and the gradient for the data: interleaved phases, of one size and of several, some of them empty
+# interleaved phases, of one size and of several, some of them empty
 WINOGRAD_DILATED = winograd(
     *(C((1, n, 21 - n, 5), 9, window(3, 1, "same", (2, 2))) for n in range(1, 21, 3)),
     *(C((2, n, 19 - n, 4), 17, window(3, 1, "same", (3, 2))) for n in range(2, 18, 3)),
@@ -249,6 +249,10 @@ WINOGRAD_DILATED = winograd(
     C((3, 7, 9, 40), 66, window(3, 1, "same", (2, 2))),
     C((5, 27, 26, 4), 6, window(3, 1, "same", (3, 3))),
     C((1, 14, 14, 130), 72, window(3, 1, "same", (12, 12))),
+    # more dilation than pixels
+    C((2, 3, 5, 4), 6, window(3, 1, "same", (2**16, 7))),
+    # weights: chunks of a sum over tiles, each of several blocks, from one phase and image to the next
+    C((3, 40, 41, 33), 40, window(3, 1, ((2, 1), (0, 3)), (2, 3))),
 )
 # forward only
 WINOGRAD_STRIDED = winograd(

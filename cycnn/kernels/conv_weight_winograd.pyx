@@ -1,13 +1,14 @@
 """Weight gradient of a 3x3 convolution of stride 1 by Winograd's F(m x m, 3 x 3), m = 2 or 4, float32, NHWC:
 
-    dw[r, s, c, k] (+)= sum over n, p, q of x[n, p + r - ph, q + s - pw, c] * dy[n, p, q, k]
+    dw[r, s, c, k] (+)= sum over n, p, q of x[n, p + r*dh - ph, q + s*dw - pw, c] * dy[n, p, q, k]
                       = G^T [ sum over tiles t of V[t, c] * Z[t, k] ] G,
                         V = B^T x B, Z = A dy A^T      (`winograd.pxd` has the matrices)
 
 with ``x`` N x H x W x C, ``dy`` N x P x Q x K and ``dw`` 3 x 3 x C x K, all contiguous. A tile is m x m
 pixels of dy and the (m + 2) x (m + 2) pixels of x that they see; pixels outside either are zeros. V
 and Z have (m + 2)^2 points, and each point is a matrix product over tiles, so that a tile takes
-(m + 2)^2 multiply-adds where the direct kernel takes 9 m^2.
+(m + 2)^2 multiply-adds where the direct kernel takes 9 m^2. With dilation a tile takes every dh-th row and
+every dw-th column from that of its *phase* on.
 
 An item is a block of the channels of x and of dy over one chunk of the tiles. It transforms some
 tiles at a time into its own scratch, multiplies them, and takes the products of a few channels of x and
@@ -37,8 +38,10 @@ TILE = (VL, NR)
 
 cdef struct Attributes:
     Py_ssize_t n, h, w, c, p, q, k, ph, pw
+    Py_ssize_t dh, dw           # dilation of rows and columns
     Py_ssize_t m
-    Py_ssize_t rows, columns    # of tiles in an image
+    Py_ssize_t row_phases, column_phases
+    Py_ssize_t rows, columns    # of tiles in a phase of an image
     Py_ssize_t chunks           # into how many parts the tiles,
     Py_ssize_t channel_blocks   # the vectors of channels of x
     Py_ssize_t panel_blocks     # and the panels of channels of dy are split
@@ -48,8 +51,9 @@ cdef struct Attributes:
 
 cdef struct Images:
     # x or dy, of which an item reads channels c0 to c1; its tile (0, 0) begins at pixel (-above, -left)
+    # and takes every dh-th row and dw-th column
     const float* data
-    Py_ssize_t h, w, c, c0, c1, above, left
+    Py_ssize_t h, w, c, c0, c1, above, left, dh, dw
 
 cdef struct Part:
     # what an item does: its channels of x and dy, the tiles of chunk z, and where in its scratch
@@ -72,8 +76,8 @@ cdef struct Product:
     Py_ssize_t dw_tap, dw_row
 
 cdef struct Place:
-    # a tile
-    Py_ssize_t n, row, column
+    # a tile: its image, its phase, and where it is in that
+    Py_ssize_t n, row_phase, column_phase, row, column
 
 
 cdef inline Py_ssize_t count(Py_ssize_t size, Py_ssize_t part) noexcept nogil:
@@ -91,14 +95,17 @@ cdef inline Py_ssize_t panel_width(Py_ssize_t columns) noexcept nogil:
 cdef inline void look_up(const int m, const int size, const Images* a, const Place* at,
                          const float* zero, const float** pixels) noexcept nogil:
     """Where the size x size pixels of a tile are; those outside the image are zeros."""
-    cdef Py_ssize_t row = at.row * m - a.above, column = at.column * m - a.left
-    cdef const float* here = a.data + ((at.n * a.h + row) * a.w + column) * a.c
+    cdef Py_ssize_t row = at.row_phase + at.row * m * a.dh - a.above
+    cdef Py_ssize_t column = at.column_phase + at.column * m * a.dw - a.left, w
+    cdef const float* here = a.data + at.n * a.h * a.w * a.c
     cdef Py_ssize_t i, j
     for i in range(size):
+        w = column
         for j in range(size):
             pixels[i * size + j] = (
-                here + j * a.c if 0 <= row + i < a.h and 0 <= column + j < a.w else zero)
-        here += a.w * a.c
+                here + (row * a.w + w) * a.c if 0 <= row < a.h and 0 <= w < a.w else zero)
+            w += a.dw
+        row += a.dh
 
 
 cdef inline void transform(const int m, const bint gradient, const vf* d, vf* o) noexcept nogil:
@@ -188,19 +195,33 @@ cdef void approach(const Images* a, Py_ssize_t m, Py_ssize_t overlap, const Plac
         i += 1
 
 
-cdef inline void transform_tiles(const int m, const Attributes* a, const Part* part, Place* at,
-                                 Py_ssize_t tiles) noexcept nogil:
-    """V and Z of the next ``tiles`` tiles."""
+cdef inline Place place_of(const Attributes* a, Py_ssize_t tile) noexcept nogil:
+    """Where a tile is: column after column, row after row, phase after phase, image after image."""
+    cdef Place at
+    cdef Py_ssize_t row = tile // a.columns, phase = row // a.rows
+    at.n = phase // (a.row_phases * a.column_phases)
+    at.column, at.row = tile - row * a.columns, row - phase * a.rows
+    phase -= at.n * a.row_phases * a.column_phases
+    at.row_phase = phase // a.column_phases
+    at.column_phase = phase - at.row_phase * a.column_phases
+    return at
+
+
+cdef inline void transform_tiles(const int m, const Attributes* a, const Part* part,
+                                 Py_ssize_t begin, Py_ssize_t tiles) noexcept nogil:
+    """V and Z of ``tiles`` tiles."""
     cdef const float* pixels[POINTS]
     cdef float* panel
+    cdef Place at
     cdef Py_ssize_t t, k, width
     for t in range(tiles):
+        at = place_of(a, begin + t)
         if a.distant:
-            approach(&part.x, m, 2, at, a.columns)
-            approach(&part.dy, m, 0, at, a.columns)
-        look_up(m, m + 2, &part.x, at, part.zero, pixels)
+            approach(&part.x, m, 2, &at, a.columns)
+            approach(&part.dy, m, 0, &at, a.columns)
+        look_up(m, m + 2, &part.x, &at, part.zero, pixels)
         transform_tile(m, False, pixels, part.x.c0, part.x.c1, part.v + t * part.v_row, part.v_step)
-        look_up(m, m, &part.dy, at, part.zero, pixels)
+        look_up(m, m, &part.dy, &at, part.zero, pixels)
         k = part.dy.c0
         panel = part.panels
         while k < part.dy.c1:
@@ -209,13 +230,6 @@ cdef inline void transform_tiles(const int m, const Attributes* a, const Part* p
                            a.block * width + LINE)
             panel += part.panel_step
             k += NR
-        at.column += 1
-        if at.column == a.columns:
-            at.column = 0
-            at.row += 1
-            if at.row == a.rows:
-                at.row = 0
-                at.n += 1
 
 
 # ---- products of points -------------------------------------------------------------------------
@@ -408,17 +422,19 @@ cdef Part part_of(const Attributes* a, Py_ssize_t number, const float* x, const 
                   float* scratch) noexcept nogil:
     """What item ``number`` does; the parts of one chunk of tiles follow each other."""
     cdef Part part
-    cdef Py_ssize_t tiles = a.n * a.rows * a.columns
+    cdef Py_ssize_t tiles = a.n * a.row_phases * a.column_phases * a.rows * a.columns
     cdef Py_ssize_t vectors = count(a.c, VL), panels = count(a.k, NR)
     cdef Py_ssize_t i = number % a.panel_blocks
     part.dy.data, part.dy.h, part.dy.w, part.dy.c = dy, a.p, a.q, a.k
     part.dy.above = part.dy.left = 0
+    part.dy.dh, part.dy.dw = a.dh, a.dw
     part.dy.c0 = i * panels // a.panel_blocks * NR
     part.dy.c1 = min((i + 1) * panels // a.panel_blocks * NR, a.k)
     number //= a.panel_blocks
     i = number % a.channel_blocks
     part.x.data, part.x.h, part.x.w, part.x.c = x, a.h, a.w, a.c
     part.x.above, part.x.left = a.ph, a.pw
+    part.x.dh, part.x.dw = a.dh, a.dw
     part.x.c0 = i * vectors // a.channel_blocks * VL
     part.x.c1 = min((i + 1) * vectors // a.channel_blocks * VL, a.c)
     part.z = number // a.channel_blocks
@@ -432,17 +448,11 @@ cdef Part part_of(const Attributes* a, Py_ssize_t number, const float* x, const 
 
 cdef inline void item(const int m, const Attributes* a, const Part* part, float* out) noexcept nogil:
     """One part of dw, block by block."""
-    cdef Place at
-    cdef Py_ssize_t tiles = a.rows * a.columns, begin, i
-    at.n = at.row = at.column = 0
-    if part.size:
-        at.n = part.begin // tiles
-        at.row = (part.begin - at.n * tiles) // a.columns
-        at.column = part.begin - at.n * tiles - at.row * a.columns
+    cdef Py_ssize_t begin, tiles, i
     for i in range(part.blocks):
         begin = i * part.size // part.blocks
         tiles = (i + 1) * part.size // part.blocks - begin
-        transform_tiles(m, a, part, &at, tiles)
+        transform_tiles(m, a, part, part.begin + begin, tiles)
         multiply_tiles(m, a, part, tiles, i > 0 or a.accumulate, out + part.z * 9 * a.c * a.k)
 
 
@@ -461,12 +471,12 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
             item(4, a, &part, out)
 
 
-def gradient(x_shape, dy_shape, pads, m, *, chunks, channel_blocks, panel_blocks, block, distant,
+def gradient(x_shape, dy_shape, dilation, pads, m, *, chunks, channel_blocks, panel_blocks, block, distant,
              accumulate):
     """(x, dy) -> out: ``chunks`` partial sums of dw, or dw itself where ``chunks`` is 1.
 
-    ``pads`` is (above, left), ``m`` 2 or 4. ``distant`` tells that x and dy lie beyond the caches;
-    ``accumulate`` adds to what ``out`` holds.
+    ``dilation`` is that of rows and of columns, ``pads`` (above, left), ``m`` 2 or 4. ``distant`` tells
+    that x and dy lie beyond the caches, which dilation does not heed; ``accumulate`` adds to what ``out`` holds.
     """
     cdef Attributes a
     cdef Part part
@@ -474,9 +484,12 @@ def gradient(x_shape, dy_shape, pads, m, *, chunks, channel_blocks, panel_blocks
     a.n, a.h, a.w, a.c = x_shape
     a.p, a.q, a.k = dy_shape[1:]
     a.ph, a.pw = pads
-    a.m, a.rows, a.columns = m, (a.p + m - 1) // m, (a.q + m - 1) // m
+    a.dh, a.dw = dilation
+    a.row_phases, a.column_phases = min(a.dh, a.p), min(a.dw, a.q)
+    a.m, a.rows, a.columns = m, count(count(a.p, a.dh), m), count(count(a.q, a.dw), m)
     a.chunks, a.channel_blocks, a.panel_blocks = chunks, channel_blocks, panel_blocks
-    a.block, a.distant, a.accumulate = block, distant, accumulate
+    a.block, a.accumulate = block, accumulate
+    a.distant = distant and a.dh == a.dw == 1
     cdef Py_ssize_t channels = count(count(a.c, VL), channel_blocks) * VL
     cdef Py_ssize_t columns = count(count(a.k, NR), panel_blocks) * NR
     cdef Py_ssize_t scratch = 4 * lay_out(&a, channels, columns, &part, NULL)

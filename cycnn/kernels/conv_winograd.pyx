@@ -18,8 +18,8 @@ must not overlap; b and the residual may be absent, and y may be the residual, w
 Pixels of x and y lie as far apart as the attributes say.
 
 With dilation, which comes with stride 1 and may differ between the axes, every D-th pixel of y along an
-axis reads every D-th of x: an image falls into as many *phases*, interleaved images of their own, and each
-tile lies in one of them. Phases that are a pixel shorter than others have tiles outside the image, of
+axis reads every D-th of x: an image falls into as many *phases* along it (or one for each pixel, if there
+are fewer), interleaved images of their own, and each tile lies in one of them. Phases that are a pixel shorter than others have tiles outside the image, of
 which nothing is written.
 
 Tiles are numbered through all images and cut into blocks that may cross from one image to the next: the
@@ -45,7 +45,8 @@ cdef struct Attributes:
     Py_ssize_t out_height, out_width, filters   # of y
     Py_ssize_t x_step, y_step   # floats from a pixel to the next
     Py_ssize_t top, left
-    Py_ssize_t row_dilation, column_dilation    # as many phases lie along the axes
+    Py_ssize_t row_dilation, column_dilation
+    Py_ssize_t row_phases, column_phases    # no more than pixels of y
     Py_ssize_t down, across     # tiles of a phase of an image
     Py_ssize_t first, tiles     # of the step: its first tile, and how many
     Py_ssize_t block            # tiles of a block; the last one may have fewer
@@ -72,10 +73,10 @@ cdef inline Place place_of(const Attributes* a, Py_ssize_t tile) noexcept nogil:
     at.column = tile - at.row * a.across
     phase = at.row // a.down
     at.row -= phase * a.down
-    at.image = phase // (a.row_dilation * a.column_dilation)
-    phase -= at.image * a.row_dilation * a.column_dilation
-    at.p = phase // a.column_dilation + at.row * a.m * a.row_dilation
-    at.q = phase % a.column_dilation + at.column * a.m * a.column_dilation
+    at.image = phase // (a.row_phases * a.column_phases)
+    phase -= at.image * a.row_phases * a.column_phases
+    at.p = phase // a.column_phases + at.row * a.m * a.row_dilation
+    at.q = phase % a.column_phases + at.column * a.m * a.column_dilation
     return at
 
 
@@ -105,7 +106,7 @@ cdef Ahead reads(const Attributes* a, const float* x, Py_ssize_t begin,
     ahead.image, ahead.height, ahead.width, ahead.step = x, a.height, a.width, a.x_step
     ahead.top, ahead.left, ahead.size, ahead.apart = a.top, a.left, a.side, a.m * a.stride
     ahead.tile, ahead.last = begin, min(end, a.first + a.tiles)
-    if a.row_dilation * a.column_dilation > 1:
+    if a.row_dilation > 1 or a.column_dilation > 1:
         ahead.last = begin
     ahead.lines = (ahead.last - begin) * ahead.apart * (ahead.apart + 1) * a.x_step // LINE
     return ahead
@@ -118,7 +119,9 @@ cdef Ahead writes(const Attributes* a, const float* y, Py_ssize_t begin,
     memset(&ahead, 0, sizeof(ahead))
     ahead.image, ahead.height, ahead.width, ahead.step = y, a.out_height, a.out_width, a.y_step
     ahead.size = ahead.apart = a.m
-    ahead.tile, ahead.last = begin, end if a.row_dilation * a.column_dilation == 1 else begin
+    ahead.tile, ahead.last = begin, end
+    if a.row_dilation > 1 or a.column_dilation > 1:
+        ahead.last = begin
     ahead.lines = (ahead.last - begin) * a.m * a.m * a.y_step // LINE
     return ahead
 
@@ -362,6 +365,8 @@ cdef Attributes attributes(int m, int stride, x_shape, y_shape, steps, origin, d
     a.m, a.stride, a.side, a.nv, a.activation = m, stride, side(m, stride), nv, activation
     a.points = a.side * a.side
     a.row_dilation, a.column_dilation = dilation
+    a.row_phases = min(a.row_dilation, a.out_height)
+    a.column_phases = min(a.column_dilation, a.out_width)
     a.down = (pixels_from(0, a.out_height, a.row_dilation) + m - 1) // m
     a.across = (pixels_from(0, a.out_width, a.column_dilation) + m - 1) // m
     a.first, a.tiles, a.block = tiles[0], tiles[1] - tiles[0], block

@@ -43,31 +43,16 @@ def check_algorithm(algorithm: str) -> None:
 def check_applies(op: str, algorithm: str, window: Window, groups: int) -> None:
     """Raise `ArgumentError` unless ``algorithm`` can compute such a convolution or its gradient."""
     check_algorithm(algorithm)
-    takes = transformable(op, window) and groups == 1
+    strided = op == "Conv2D" and window.strides == (2, 2) and window.dilation == (1, 1)
+    takes = window.kernel == (3, 3) and groups == 1 and (strided or window.strides == (1, 1))
     if algorithm.startswith("winograd") and not takes:
+        or_two = ", or of (2, 2) with dilation of 1" if op == "Conv2D" else ""
         raise ArgumentError(
-            f"`algorithm`={algorithm!r} takes a window of (3, 3) with groups of 1 and {STEPS[op]}. "
+            f"`algorithm`={algorithm!r} takes a window of (3, 3) with groups of 1 and strides of (1, 1)"
+            f"{or_two}. "
             f"Received: `{op}` with a window of {window.kernel}, strides={window.strides}, "
             f"dilation={window.dilation}, groups={groups}."
         )
-
-
-# What Winograd's algorithm takes.
-STEPS = {
-    "Conv2D": "strides of (1, 1), or of (2, 2) with dilation of 1",
-    "Conv2DBackwardData": "strides of (1, 1)",
-    "Conv2DBackwardWeight": "dilation of 1 and strides of (1, 1)",
-}
-
-
-def transformable(op: str, window: Window) -> bool:
-    """Whether there is a transform of such windows for ``op``, as `STEPS` says."""
-    dilated = window.dilation != (1, 1)
-    if window.strides == (2, 2):
-        takes = op == "Conv2D" and not dilated
-    else:
-        takes = window.strides == (1, 1) and (op != "Conv2DBackwardWeight" or not dilated)
-    return takes and window.kernel == (3, 3)
 
 
 def check_filters(
@@ -120,10 +105,9 @@ class Conv2D(Op):
     products with it may be left out: an infinite weight there counts as 0 or as NaN.
     ``algorithm`` is "auto", "direct" (no transform of images or weights), "winograd2" or "winograd4":
     F(2x2, 3x3) and F(4x4, 3x3), for 3x3 windows with groups 1, and strides 1, or 2 where dilation is 1;
-    gradients of stride 2, and of dilated weights, are then "direct". The rounding error is below and about
-    twice that of "direct", with stride 2 below and about the same, and a value that is not finite may
-    spread to all outputs of its tile; with "auto" and few filters also to some next to its window
-    (`ops.neighbours`).
+    gradients of stride 2 are then "direct". The rounding error is below and about twice that of "direct",
+    with stride 2 below and about the same, and a value that is not finite may spread to all
+    outputs of its tile; with "auto" and few filters also to some next to its window (`ops.neighbours`).
     """
 
     window: Window
@@ -156,11 +140,6 @@ class Conv2D(Op):
             )
         return y
 
-    def _algorithm_of(self, gradient: str) -> str:
-        """What was asked for, where there is such a gradient."""
-        named = self.algorithm.startswith("winograd")
-        return "direct" if named and not transformable(gradient, self.window) else self.algorithm
-
     def gradient(
         self, graph: Graph, node: Node, dys: tuple[Value | None, ...]
     ) -> list[Value | None]:
@@ -168,12 +147,12 @@ class Conv2D(Op):
 
         x, w, b, *residual = node.inputs
         dy = activation_gradient(graph, self.activation, node.output, dys[0])
-        data = self._algorithm_of("Conv2DBackwardData")
-        weight = self._algorithm_of("Conv2DBackwardWeight")
+        strided = self.window.strides != (1, 1)
+        algorithm = "direct" if strided and "winograd" in self.algorithm else self.algorithm
         return [
-            graph.add(Conv2DBackwardData(self.window, self.groups, x.spec.shape, data), dy, w),
+            graph.add(Conv2DBackwardData(self.window, self.groups, x.spec.shape, algorithm), dy, w),
             graph.add(
-                Conv2DBackwardWeight(self.window, self.groups, w.spec.shape, algorithm=weight),
+                Conv2DBackwardWeight(self.window, self.groups, w.spec.shape, algorithm=algorithm),
                 x,
                 dy,
             ),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .correlation import Correlation
     from .dense import Reads
 
-__all__ = ["applies", "emit", "pays"]
+__all__ = ["applies", "emit", "pays", "tiles_of"]
 
 SIZES = (2, 4)  # m
 
@@ -85,18 +85,22 @@ def pays(m: int, c: Correlation, target: Target) -> bool:
     return worth and costs[m] == min(costs.values())
 
 
+def tiles_of(size: tuple[int, ...], dilation: tuple[int, ...], m: int) -> int:
+    """Tiles of m x m in an image of that size: in each of its phases as many as the largest takes."""
+    return math.prod(
+        min(d, s) * math.ceil(math.ceil(s / d) / m) for s, d in zip(size, dilation, strict=True)
+    )
+
+
 def _points(m: int, c: Correlation) -> int:
     """Products of a tile; with stride 2 some have the same weights."""
     return ((m - 1) * c.rows.in_step + 3) ** 2
 
 
 def _tiles(m: int, c: Correlation) -> int:
-    """Of an image: of all its phases, where there is dilation."""
-    tiles = 1
-    for axis in (c.rows, c.columns):
-        dilation = axis.evenly[1]
-        tiles *= dilation * math.ceil(math.ceil(axis.out_size / dilation) / m)
-    return tiles
+    """Of an image."""
+    size, dilation = zip(*((a.out_size, a.evenly[1]) for a in (c.rows, c.columns)), strict=True)
+    return tiles_of(size, dilation, m)
 
 
 def _cost(m: int, c: Correlation, images: int, vector: int, purpose: str) -> float:

@@ -13,6 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from .base import Cost
+from .conv_winograd import tiles_of
 from .subsample import emit_subsample
 from .weight_gradient_problem import Problem
 
@@ -314,8 +315,8 @@ TRANSFORMS = {2: (100, 80, 90), 4: (250, 200, 200)}
 
 
 def _is_winograd(problem: Problem) -> bool:
-    taps = (problem.kernel_size, problem.strides, problem.dilation)
-    return taps == ((3, 3), (1, 1), (1, 1)) and problem.groups == 1
+    taps = (problem.kernel_size, problem.strides)
+    return taps == ((3, 3), (1, 1)) and problem.groups == 1
 
 
 @lru_cache(maxsize=256)
@@ -327,7 +328,7 @@ def winograd_split(problem: Problem, m: int, tile: tuple[int, int]) -> tuple[flo
     """
     (n, p, q, k), c = problem.dy, problem.x[3]
     vector, width = tile
-    tiles, points = n * math.ceil(p / m) * math.ceil(q / m), (m + 2) ** 2
+    tiles, points = n * tiles_of((p, q), problem.dilation, m), (m + 2) ** 2
     cv, kv = math.ceil(c / vector), math.ceil(k / vector)
     of_x, of_dy, back = TRANSFORMS[m]
     best, least = None, math.inf
@@ -357,6 +358,7 @@ def _winograd_kernel(
     return kernels.conv_weight_winograd.gradient(
         problem.x,
         problem.dy,
+        problem.dilation,
         problem.pads,
         m,
         distant=nbytes > NEAR_BYTES,
