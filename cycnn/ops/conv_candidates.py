@@ -238,17 +238,19 @@ def _emit_scatter(c: Correlation, target: Target, reads: Reads, y: Buffer) -> No
 # ---- few channels: rows of the window in one piece -----------------------------------------------
 
 THIN_CHANNELS = 32
+THIN_DILATION = 8  # most, of rows: those between taps are padded in vain
 THIN_BYTES = 32768  # of padded rows, so that they stay in the first-level cache
 THIN_FLOPS = 1e6  # of an item, at least
 THIN_OPTIONS = (1, 2, 4, 8, 16)  # rows
 
 
 def _is_thin(c: Correlation, target: Target) -> bool:
-    columns = c.columns.evenly
+    rows, columns = c.rows.evenly, c.columns.evenly
     return (
         c.groups == 1
         and c.x_channels <= THIN_CHANNELS
-        and c.rows.evenly is not None
+        and rows is not None
+        and rows[1] <= THIN_DILATION
         and columns is not None
         and columns[1] == 1
     )
