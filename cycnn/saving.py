@@ -104,11 +104,18 @@ def save(model: Model, path: str | os.PathLike) -> None:
 
 
 def write_whole(path: str | os.PathLike, data: bytes) -> None:
-    """Write ``data`` to ``path`` by way of a temporary file beside it: all of it or nothing."""
+    """Write ``data`` to ``path`` by way of a temporary file beside it: all of it or nothing.
+
+    A device or a pipe is written to.
+    """
     path = Path(os.path.realpath(path))  # a link stays one
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+    handle = os.open(temporary, flags, 0o666 if mode is None else mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

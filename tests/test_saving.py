@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -234,6 +235,17 @@ def test_a_file_keeps_its_permissions_and_a_link_stays_one(tmp_path):
     np.testing.assert_array_equal(
         cycnn.load(path).get_weights()[0], networks.small(1).get_weights()[0]
     )
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    pipe, path = tmp_path / "pipe", tmp_path / "model"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: path.write_bytes(pipe.read_bytes()))
+    reader.start()
+    networks.small().save(pipe)
+    reader.join()
+    assert pipe.is_fifo()
+    assert isinstance(cycnn.load(path), cycnn.Model)
 
 
 def test_a_layer_with_the_name_of_another_is_not_taken_for_it(tmp_path):
