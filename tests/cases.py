@@ -21,6 +21,7 @@ from convolutions import (
     SPLIT_DEPTHWISE,
     WINOGRAD,
     WINOGRAD_DILATED,
+    WINOGRAD_DILATED_CHUNKS,
     WINOGRAD_STRIDED,
     C,
     window,
@@ -330,4 +331,5 @@ CASES = [
     *(c.forward(*EPILOGUES[i % 4], residual=True) for i, c in enumerate(WINOGRAD_DILATED[::5])),
     *(c.backward_data() for c in WINOGRAD_DILATED),
     *(c.backward_weight(i % 3 == 0) for i, c in enumerate(WINOGRAD_DILATED)),
+    *(c.backward_weight(False) for c in WINOGRAD_DILATED_CHUNKS),
 ]

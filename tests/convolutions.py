@@ -247,13 +247,13 @@ WINOGRAD_DILATED = winograd(
     C((1, 9, 12, 3), 8, window(3, 1, ((5, 4), (3, 6)), (1, 4))),
     C((0, 7, 7, 3), 8, window(3, 1, "same", (2, 2))),
     C((3, 7, 9, 40), 66, window(3, 1, "same", (2, 2))),
-    C((5, 27, 26, 4), 6, window(3, 1, "same", (3, 3))),
+    C((5, 13, 14, 4), 6, window(3, 1, "same", (3, 3))),
     C((1, 14, 14, 130), 72, window(3, 1, "same", (12, 12))),
     # more dilation than pixels
     C((2, 3, 5, 4), 6, window(3, 1, "same", (2**16, 7))),
-    # weights: chunks of a sum over tiles, each of several blocks, from one phase and image to the next
-    C((3, 40, 41, 33), 40, window(3, 1, ((2, 1), (0, 3)), (2, 3))),
 )
+# weights only: chunks of a sum over tiles, each of several blocks, from one phase and image to the next
+WINOGRAD_DILATED_CHUNKS = winograd(C((3, 40, 41, 33), 40, window(3, 1, ((2, 1), (0, 3)), (2, 3))))
 # forward only
 WINOGRAD_STRIDED = winograd(
     # every channel tail, in and out
