@@ -250,7 +250,7 @@ WINOGRAD_DILATED = winograd(
     C((5, 13, 14, 4), 6, window(3, 1, "same", (3, 3))),
     C((1, 14, 14, 130), 72, window(3, 1, "same", (12, 12))),
     # more dilation than pixels
-    C((2, 3, 5, 4), 6, window(3, 1, "same", (2**16, 7))),
+    C((2, 3, 5, 4), 6, window(3, 1, "same", (97, 7))),
 )
 # weights only: chunks of a sum over tiles, each of several blocks, from one phase and image to the next
 WINOGRAD_DILATED_CHUNKS = winograd(C((3, 40, 41, 33), 40, window(3, 1, ((2, 1), (0, 3)), (2, 3))))

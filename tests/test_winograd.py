@@ -8,7 +8,7 @@ import pytest
 import cycnn
 import oracle
 import runner
-from convolutions import WINOGRAD, WINOGRAD_STRIDED, window
+from convolutions import WINOGRAD, WINOGRAD_DILATED, WINOGRAD_STRIDED, window
 from cycnn import layers
 from cycnn.geometry import Window
 from cycnn.graph.ir import Graph
@@ -22,6 +22,7 @@ from cycnn.plan.weights import Weights
 
 SAME = window(3, padding="same")
 STRIDED = window(3, 2, 1)
+DILATED = window(3, 1, "same", 2)
 
 
 def layer(channels, filters, size, images=1, *, w: Window = SAME, algorithm="auto", backward=False):
@@ -167,15 +168,17 @@ def reading_tiles(op, arrays, place) -> np.ndarray:
     (y,) = runner.specs(op, arrays)
     mask = np.arange(y.shape[0])[:, None, None, None] == image
     for axis, (before, _) in enumerate(op.window.pads(size)):
-        tile = np.arange(y.shape[1 + axis]) // m
-        offset = pixel[axis] - tile * m * stride + (before if forward else 2 - before)
-        inside = (offset >= 0) & (offset < (m - 1) * stride + 3)
+        dilation, out = op.window.dilation[axis], np.arange(y.shape[1 + axis])
+        first = out % dilation + out // dilation // m * m * dilation  # of the tile
+        offset = pixel[axis] - first * stride + (before if forward else 2 * dilation - before)
+        inside = (offset % dilation == 0) & (offset >= 0)
+        inside &= offset < ((m - 1) * stride + 3) * dilation
         mask = mask & np.expand_dims(inside, [a for a in range(4) if a != 1 + axis])
     return np.broadcast_to(mask, y.shape)
 
 
 NOT_FINITE = [
-    *((c, backward) for c in WINOGRAD if c.x[0] for backward in (False, True)),
+    *((c, b) for c in (*WINOGRAD, *WINOGRAD_DILATED) if c.x[0] for b in (False, True)),
     *((c, False) for c in WINOGRAD_STRIDED if c.x[0]),
 ]
 
@@ -198,7 +201,10 @@ def test_what_is_not_finite_stays_in_its_tiles_and_never_vanishes(shapes, backwa
 # ---- the cuts ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("w", "backward"), [(SAME, False), (SAME, True), (STRIDED, False)])
+@pytest.mark.parametrize(
+    ("w", "backward"),
+    [(SAME, False), (SAME, True), (STRIDED, False), (DILATED, False), (DILATED, True)],
+)
 @pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
 @pytest.mark.parametrize("tier", runner.TIERS)
 def test_bits_do_not_depend_on_how_tiles_are_grouped(monkeypatch, algorithm, tier, w, backward):

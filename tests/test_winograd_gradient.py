@@ -8,7 +8,7 @@ import pytest
 import cycnn
 import oracle
 import runner
-from convolutions import WINOGRAD, Convolution, window
+from convolutions import WINOGRAD, WINOGRAD_DILATED, Convolution, window
 from cycnn import functional
 from cycnn.graph.ir import Graph
 from cycnn.ops import weight_gradient_candidates
@@ -93,10 +93,11 @@ def test_an_exact_block_excludes_transforms():
 @pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
 @pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize("cut", [(1, 1, 1, 7), (3, 1, 2, 7), (1, 3, 1, 100), (5, 2, 3, 1)])
-def test_every_cut_sums_all_tiles(monkeypatch, cut, accumulate, algorithm, tier):
+@pytest.mark.parametrize("w", [SAME, window(3, 1, "same", (2, 3))], ids=["near", "dilated"])
+def test_every_cut_sums_all_tiles(monkeypatch, w, cut, accumulate, algorithm, tier):
     split = weight_gradient_candidates.WinogradSplit(*cut)
     monkeypatch.setattr(weight_gradient_candidates, "winograd_split", lambda *_: (0.0, split))
-    layer = Convolution((2, 11, 9, 50), 82, SAME, algorithm=algorithm)
+    layer = Convolution((2, 11, 9, 50), 82, w, algorithm=algorithm)
     case = layer.backward_weight(accumulate)
     bench = runner.Bench(case.op, case.arrays(), tier=tier).run(threads=2)
     bench.check()
@@ -131,7 +132,7 @@ def test_rounding_errors_beside_those_of_direct_summation(layer, tier):
 # ---- values that are not finite ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shapes", [c for c in WINOGRAD if c.x[0]], ids=str)
+@pytest.mark.parametrize("shapes", [c for c in (*WINOGRAD, *WINOGRAD_DILATED) if c.x[0]], ids=str)
 @pytest.mark.parametrize("operand", [0, 1])
 def test_what_is_not_finite_stays_in_its_channel_and_never_vanishes(shapes, operand):
     case = shapes.backward_weight(accumulate=False)

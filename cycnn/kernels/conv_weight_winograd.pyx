@@ -8,7 +8,7 @@ with ``x`` N x H x W x C, ``dy`` N x P x Q x K and ``dw`` 3 x 3 x C x K, all con
 pixels of dy and the (m + 2) x (m + 2) pixels of x that they see; pixels outside either are zeros. V
 and Z have (m + 2)^2 points, and each point is a matrix product over tiles, so that a tile takes
 (m + 2)^2 multiply-adds where the direct kernel takes 9 m^2. With dilation a tile takes every dh-th row and
-every dw-th column from that of its *phase* on.
+every dw-th column of one phase of an image (`tiling.pxd`).
 
 An item is a block of the channels of x and of dy over one chunk of the tiles. It transforms some
 tiles at a time into its own scratch, multiplies them, and takes the products of a few channels of x and
@@ -24,6 +24,7 @@ from .isa cimport (
 )
 from .outer cimport NR, TALL
 from .step cimport Step, kernel
+from .tiling cimport Place, Tiling, is_dilated, place_of, tiles_of, tiling_of
 from .winograd cimport transform_gradient, transform_input, transform_products
 
 cdef extern from *:
@@ -38,10 +39,8 @@ TILE = (VL, NR)
 
 cdef struct Attributes:
     Py_ssize_t n, h, w, c, p, q, k, ph, pw
-    Py_ssize_t dh, dw           # dilation of rows and columns
     Py_ssize_t m
-    Py_ssize_t row_phases, column_phases
-    Py_ssize_t rows, columns    # of tiles in a phase of an image
+    Tiling tiling               # of dy
     Py_ssize_t chunks           # into how many parts the tiles,
     Py_ssize_t channel_blocks   # the vectors of channels of x
     Py_ssize_t panel_blocks     # and the panels of channels of dy are split
@@ -75,10 +74,6 @@ cdef struct Product:
     float* dw           # where it will go
     Py_ssize_t dw_tap, dw_row
 
-cdef struct Place:
-    # a tile: its image, its phase, and where it is in that
-    Py_ssize_t n, row_phase, column_phase, row, column
-
 
 cdef inline Py_ssize_t count(Py_ssize_t size, Py_ssize_t part) noexcept nogil:
     """How many parts of at most ``part`` cover ``size``."""
@@ -92,19 +87,17 @@ cdef inline Py_ssize_t panel_width(Py_ssize_t columns) noexcept nogil:
 
 # ---- tiles of x and dy to points ----------------------------------------------------------------
 
-cdef inline void look_up(const int m, const int size, const Images* a, const Place* at,
+cdef inline void look_up(const int size, const Images* a, const Place* at,
                          const float* zero, const float** pixels) noexcept nogil:
     """Where the size x size pixels of a tile are; those outside the image are zeros."""
-    cdef Py_ssize_t row = at.row_phase + at.row * m * a.dh - a.above
-    cdef Py_ssize_t column = at.column_phase + at.column * m * a.dw - a.left, w
-    cdef const float* here = a.data + at.n * a.h * a.w * a.c
-    cdef Py_ssize_t i, j
+    cdef const float* image = a.data + at.image * a.h * a.w * a.c
+    cdef Py_ssize_t row = at.p - a.above, column, i, j
     for i in range(size):
-        w = column
+        column = at.q - a.left
         for j in range(size):
             pixels[i * size + j] = (
-                here + (row * a.w + w) * a.c if 0 <= row < a.h and 0 <= w < a.w else zero)
-            w += a.dw
+                image + (row * a.w + column) * a.c if 0 <= row < a.h and 0 <= column < a.w else zero)
+            column += a.dw
         row += a.dh
 
 
@@ -174,9 +167,9 @@ cdef void approach(const Images* a, Py_ssize_t m, Py_ssize_t overlap, const Plac
     """Before a row of tiles, read the pixels that it is the first to see end to end: they come faster
     than in pieces. Meanwhile send for those of the next row, at each tile for its share."""
     cdef Py_ssize_t begin = at.row * m + overlap - a.above if at.row else 0
-    cdef Py_ssize_t end = at.n * a.h + max(min(at.row * m + m + overlap - a.above, a.h), 0)
+    cdef Py_ssize_t end = at.image * a.h + max(min(at.row * m + m + overlap - a.above, a.h), 0)
     cdef Py_ssize_t width = a.c1 - a.c0, _i, i, j
-    begin = at.n * a.h + max(min(begin, a.h), 0)
+    begin = at.image * a.h + max(min(begin, a.h), 0)
     cdef const float* pixel = a.data + begin * a.w * a.c + a.c0
     if at.column == 0:
         for _i in range((end - begin) * a.w):
@@ -195,18 +188,6 @@ cdef void approach(const Images* a, Py_ssize_t m, Py_ssize_t overlap, const Plac
         i += 1
 
 
-cdef inline Place place_of(const Attributes* a, Py_ssize_t tile) noexcept nogil:
-    """Where a tile is: column after column, row after row, phase after phase, image after image."""
-    cdef Place at
-    cdef Py_ssize_t row = tile // a.columns, phase = row // a.rows
-    at.n = phase // (a.row_phases * a.column_phases)
-    at.column, at.row = tile - row * a.columns, row - phase * a.rows
-    phase -= at.n * a.row_phases * a.column_phases
-    at.row_phase = phase // a.column_phases
-    at.column_phase = phase - at.row_phase * a.column_phases
-    return at
-
-
 cdef inline void transform_tiles(const int m, const Attributes* a, const Part* part,
                                  Py_ssize_t begin, Py_ssize_t tiles) noexcept nogil:
     """V and Z of ``tiles`` tiles."""
@@ -215,13 +196,13 @@ cdef inline void transform_tiles(const int m, const Attributes* a, const Part* p
     cdef Place at
     cdef Py_ssize_t t, k, width
     for t in range(tiles):
-        at = place_of(a, begin + t)
+        at = place_of(&a.tiling, begin + t)
         if a.distant:
-            approach(&part.x, m, 2, &at, a.columns)
-            approach(&part.dy, m, 0, &at, a.columns)
-        look_up(m, m + 2, &part.x, &at, part.zero, pixels)
+            approach(&part.x, m, 2, &at, a.tiling.columns)
+            approach(&part.dy, m, 0, &at, a.tiling.columns)
+        look_up(m + 2, &part.x, &at, part.zero, pixels)
         transform_tile(m, False, pixels, part.x.c0, part.x.c1, part.v + t * part.v_row, part.v_step)
-        look_up(m, m, &part.dy, &at, part.zero, pixels)
+        look_up(m, &part.dy, &at, part.zero, pixels)
         k = part.dy.c0
         panel = part.panels
         while k < part.dy.c1:
@@ -422,19 +403,19 @@ cdef Part part_of(const Attributes* a, Py_ssize_t number, const float* x, const 
                   float* scratch) noexcept nogil:
     """What item ``number`` does; the parts of one chunk of tiles follow each other."""
     cdef Part part
-    cdef Py_ssize_t tiles = a.n * a.row_phases * a.column_phases * a.rows * a.columns
+    cdef Py_ssize_t tiles = a.n * tiles_of(&a.tiling)
     cdef Py_ssize_t vectors = count(a.c, VL), panels = count(a.k, NR)
     cdef Py_ssize_t i = number % a.panel_blocks
     part.dy.data, part.dy.h, part.dy.w, part.dy.c = dy, a.p, a.q, a.k
     part.dy.above = part.dy.left = 0
-    part.dy.dh, part.dy.dw = a.dh, a.dw
+    part.dy.dh, part.dy.dw = a.tiling.row_dilation, a.tiling.column_dilation
     part.dy.c0 = i * panels // a.panel_blocks * NR
     part.dy.c1 = min((i + 1) * panels // a.panel_blocks * NR, a.k)
     number //= a.panel_blocks
     i = number % a.channel_blocks
     part.x.data, part.x.h, part.x.w, part.x.c = x, a.h, a.w, a.c
     part.x.above, part.x.left = a.ph, a.pw
-    part.x.dh, part.x.dw = a.dh, a.dw
+    part.x.dh, part.x.dw = part.dy.dh, part.dy.dw
     part.x.c0 = i * vectors // a.channel_blocks * VL
     part.x.c1 = min((i + 1) * vectors // a.channel_blocks * VL, a.c)
     part.z = number // a.channel_blocks
@@ -476,7 +457,8 @@ def gradient(x_shape, dy_shape, dilation, pads, m, *, chunks, channel_blocks, pa
     """(x, dy) -> out: ``chunks`` partial sums of dw, or dw itself where ``chunks`` is 1.
 
     ``dilation`` is that of rows and of columns, ``pads`` (above, left), ``m`` 2 or 4. ``distant`` tells
-    that x and dy lie beyond the caches, which dilation does not heed; ``accumulate`` adds to what ``out`` holds.
+    that x and dy lie beyond the caches; with dilation they are not read ahead. ``accumulate`` adds to what
+    ``out`` holds.
     """
     cdef Attributes a
     cdef Part part
@@ -484,12 +466,10 @@ def gradient(x_shape, dy_shape, dilation, pads, m, *, chunks, channel_blocks, pa
     a.n, a.h, a.w, a.c = x_shape
     a.p, a.q, a.k = dy_shape[1:]
     a.ph, a.pw = pads
-    a.dh, a.dw = dilation
-    a.row_phases, a.column_phases = min(a.dh, a.p), min(a.dw, a.q)
-    a.m, a.rows, a.columns = m, count(count(a.p, a.dh), m), count(count(a.q, a.dw), m)
+    a.m, a.tiling = m, tiling_of(m, a.p, a.q, dilation)
     a.chunks, a.channel_blocks, a.panel_blocks = chunks, channel_blocks, panel_blocks
     a.block, a.accumulate = block, accumulate
-    a.distant = distant and a.dh == a.dw == 1
+    a.distant = distant and not is_dilated(&a.tiling)
     cdef Py_ssize_t channels = count(count(a.c, VL), channel_blocks) * VL
     cdef Py_ssize_t columns = count(count(a.k, NR), panel_blocks) * NR
     cdef Py_ssize_t scratch = 4 * lay_out(&a, channels, columns, &part, NULL)

@@ -17,10 +17,8 @@ image are zero, and a value that is not finite may reach any output of the tiles
 must not overlap; b and the residual may be absent, and y may be the residual, which is laid out like it.
 Pixels of x and y lie as far apart as the attributes say.
 
-With dilation, which comes with stride 1 and may differ between the axes, every D-th pixel of y along an
-axis reads every D-th of x: an image falls into as many *phases* along it (or one for each pixel, if there
-are fewer), interleaved images of their own, and each tile lies in one of them. Phases that are a pixel shorter than others have tiles outside the image, of
-which nothing is written.
+Dilation, which comes with stride 1, may differ between the axes. It parts images into phases
+(`tiling.pxd`); of a tile outside the image nothing is written.
 
 Tiles are numbered through all images and cut into blocks that may cross from one image to the next: the
 sum of an output runs over the channels in order, whatever else is in its block. A block goes from
@@ -34,6 +32,7 @@ from .activation cimport LINEAR, RELU, activate_all
 from .isa cimport VL
 from .step cimport Step, kernel
 from .tile cimport NEAR, Tile, send_nothing, set_activation, stack, tile_rows, tiles_of_width
+from .tiling cimport Place, Tiling, is_dilated, pixels_from, place_of, tiling_of
 from .winograd cimport LINE, apart, panel_point, side
 from .winograd_tile cimport SIDE, Output, input_tile, output_tile
 
@@ -45,9 +44,7 @@ cdef struct Attributes:
     Py_ssize_t out_height, out_width, filters   # of y
     Py_ssize_t x_step, y_step   # floats from a pixel to the next
     Py_ssize_t top, left
-    Py_ssize_t row_dilation, column_dilation
-    Py_ssize_t row_phases, column_phases    # no more than pixels of y
-    Py_ssize_t down, across     # tiles of a phase of an image
+    Tiling tiling               # of y
     Py_ssize_t first, tiles     # of the step: its first tile, and how many
     Py_ssize_t block            # tiles of a block; the last one may have fewer
     Py_ssize_t panels
@@ -60,24 +57,6 @@ cdef struct Attributes:
     int side                    # pixels of x that a tile reads along an axis, and points
     int nv
     int activation
-
-cdef struct Place:              # of a tile
-    Py_ssize_t image, row, column   # among those of its phase
-    Py_ssize_t p, q                 # the first pixel of y
-
-
-cdef inline Place place_of(const Attributes* a, Py_ssize_t tile) noexcept nogil:
-    cdef Place at
-    cdef Py_ssize_t phase
-    at.row = tile // a.across
-    at.column = tile - at.row * a.across
-    phase = at.row // a.down
-    at.row -= phase * a.down
-    at.image = phase // (a.row_phases * a.column_phases)
-    phase -= at.image * a.row_phases * a.column_phases
-    at.p = phase // a.column_phases + at.row * a.m * a.row_dilation
-    at.q = phase % a.column_phases + at.column * a.m * a.column_dilation
-    return at
 
 
 # ---- fetching pixels before they are needed --------------------------------------------------
@@ -106,7 +85,7 @@ cdef Ahead reads(const Attributes* a, const float* x, Py_ssize_t begin,
     ahead.image, ahead.height, ahead.width, ahead.step = x, a.height, a.width, a.x_step
     ahead.top, ahead.left, ahead.size, ahead.apart = a.top, a.left, a.side, a.m * a.stride
     ahead.tile, ahead.last = begin, min(end, a.first + a.tiles)
-    if a.row_dilation > 1 or a.column_dilation > 1:
+    if is_dilated(&a.tiling):
         ahead.last = begin
     ahead.lines = (ahead.last - begin) * ahead.apart * (ahead.apart + 1) * a.x_step // LINE
     return ahead
@@ -120,7 +99,7 @@ cdef Ahead writes(const Attributes* a, const float* y, Py_ssize_t begin,
     ahead.image, ahead.height, ahead.width, ahead.step = y, a.out_height, a.out_width, a.y_step
     ahead.size = ahead.apart = a.m
     ahead.tile, ahead.last = begin, end
-    if a.row_dilation > 1 or a.column_dilation > 1:
+    if is_dilated(&a.tiling):
         ahead.last = begin
     ahead.lines = (ahead.last - begin) * a.m * a.m * a.y_step // LINE
     return ahead
@@ -128,8 +107,8 @@ cdef Ahead writes(const Attributes* a, const float* y, Py_ssize_t begin,
 
 cdef void begin_run(const Attributes* a, Ahead* ahead) noexcept nogil:
     """Go on to the next tiles that lie in one row."""
-    cdef Place at = place_of(a, ahead.tile)
-    cdef Py_ssize_t n = min(a.across - at.column, ahead.last - ahead.tile)
+    cdef Place at = place_of(&a.tiling, ahead.tile)
+    cdef Py_ssize_t n = min(a.tiling.columns - at.column, ahead.last - ahead.tile)
     cdef Py_ssize_t first = max(at.column * ahead.apart + ahead.left, <Py_ssize_t> 0)
     cdef Py_ssize_t last = (at.column + n - 1) * ahead.apart + ahead.left + ahead.size
     cdef Py_ssize_t bottom = at.row * ahead.apart + ahead.top + ahead.size
@@ -178,7 +157,7 @@ cdef void input_tile_of(const Attributes* a, const float** pixels, float* v) noe
 cdef void point_at(const Attributes* a, const float* x, const float* zero, Py_ssize_t tile,
                    const float** pixels) noexcept nogil:
     """Where the pixels of a tile lie, row by row."""
-    cdef Place at = place_of(a, tile)
+    cdef Place at = place_of(&a.tiling, tile)
     cdef Py_ssize_t h = at.p * a.stride + a.top, w, r, s
     cdef const float* row
     for r in range(a.side):
@@ -188,8 +167,8 @@ cdef void point_at(const Attributes* a, const float* x, const float* zero, Py_ss
             pixels[r * a.side + s] = zero
             if 0 <= h < a.height and 0 <= w < a.width:
                 pixels[r * a.side + s] = row + w * a.x_step
-            w += a.column_dilation
-        h += a.row_dilation
+            w += a.tiling.column_dilation
+        h += a.tiling.row_dilation
 
 
 cdef void transform_block(const Attributes* a, const float* x, const float* zero, Py_ssize_t begin,
@@ -250,28 +229,24 @@ cdef void output_tile_of(const Attributes* a, const Output* t) noexcept nogil:
                              t.y + i * t.y_row + j * t.y_pixel, t.filters)
 
 
-cdef inline Py_ssize_t pixels_from(Py_ssize_t first, Py_ssize_t size,
-                                   Py_ssize_t dilation) noexcept nogil:
-    """How many of ``size`` pixels a phase has from its ``first`` on."""
-    return (size - first + dilation - 1) // dilation if first < size else 0
-
-
 cdef void finish_block(const Attributes* a, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t panel,
                        const float* z, const float* b, const float* residual,
                        float* y) noexcept nogil:
     """The outputs of tiles ``begin`` to ``end`` and one panel."""
     cdef Output t
+    cdef const Tiling* tiling = &a.tiling
     cdef Place at
     cdef Py_ssize_t tile, offset, width = a.nv * VL
     t.z, t.z_point, t.activation, t.bias, t.residual = z, a.z_point, a.activation, NULL, NULL
     if b != NULL:
         t.bias = b + panel * width
     t.filters = min(width, a.filters - panel * width)
-    t.y_row, t.y_pixel = a.row_dilation * a.out_width * a.y_step, a.column_dilation * a.y_step
+    t.y_row = tiling.row_dilation * a.out_width * a.y_step
+    t.y_pixel = tiling.column_dilation * a.y_step
     for tile in range(begin, end):
-        at = place_of(a, tile)
-        t.rows = min(<Py_ssize_t> a.m, pixels_from(at.p, a.out_height, a.row_dilation))
-        t.columns = min(<Py_ssize_t> a.m, pixels_from(at.q, a.out_width, a.column_dilation))
+        at = place_of(tiling, tile)
+        t.rows = min(<Py_ssize_t> a.m, pixels_from(at.p, a.out_height, tiling.row_dilation))
+        t.columns = min(<Py_ssize_t> a.m, pixels_from(at.q, a.out_width, tiling.column_dilation))
         offset = panel * width + (
             (at.image * a.out_height + at.p) * a.out_width + at.q) * a.y_step
         t.y = y + offset
@@ -364,11 +339,7 @@ cdef Attributes attributes(int m, int stride, x_shape, y_shape, steps, origin, d
     a.top, a.left = origin
     a.m, a.stride, a.side, a.nv, a.activation = m, stride, side(m, stride), nv, activation
     a.points = a.side * a.side
-    a.row_dilation, a.column_dilation = dilation
-    a.row_phases = min(a.row_dilation, a.out_height)
-    a.column_phases = min(a.column_dilation, a.out_width)
-    a.down = (pixels_from(0, a.out_height, a.row_dilation) + m - 1) // m
-    a.across = (pixels_from(0, a.out_width, a.column_dilation) + m - 1) // m
+    a.tiling = tiling_of(m, a.out_height, a.out_width, dilation)
     a.first, a.tiles, a.block = tiles[0], tiles[1] - tiles[0], block
     a.panels = (a.filters + nv * VL - 1) // (nv * VL)
     a.v_row = apart(a.channels)
