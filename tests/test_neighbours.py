@@ -91,13 +91,3 @@ def test_what_is_not_finite_stays_with_the_pixels_taken_together(tier):
     inside = np.zeros(y.shape[:3], bool)
     inside[1, 8:13, 8:16] = True  # windows that see it, and their neighbours
     np.testing.assert_array_equal(y[~inside], clean[~inside])
-
-
-@tiers
-def test_rows_far_apart_take_no_memory_for_those_between(tier):
-    """Thin layers pad a block of rows, which pays only where the window reads most of them."""
-    far = Convolution((1, 8, 300, 2), 3, window((3, 1), 1, ((1024, 1024), (0, 0)), (1024, 1)))
-    case = far.forward(True, None)
-    graph = runner.single_op(case.op, case.arrays())
-    target, _ = runner.lower(graph, runner.KERNELS[tier], "latency")
-    assert max(step.kernel.scratch for step in target.steps) < 2**20

@@ -21,6 +21,7 @@ from .step cimport Run, Step, kernel
 
 cdef enum:
     SPARE = 3       # columns of the last strip that may lie beyond the row
+    PAIRED = 4      # the largest stride, and dilation, of rows that are taken together
 
 cdef struct Bands:          # what attributes begin with; the axes follow them
     Py_ssize_t x_channels
@@ -256,7 +257,10 @@ cdef inline object offer_bands(str name, Run run, Bands* a, Py_ssize_t size, obj
                                 + rows.out_size * columns.out_size * a.y_channels) >= distant
     offsets = [[offset for _, offset in taps] or [0] for _, _, taps in rows.phases]
     reach = max([max(o) - min(o) for o in offsets], default=0)
-    a.table_rows = (a.band - 1) * rows.in_step + reach + 1
+    a.pairs = a.pairs and rows.in_step <= PAIRED
+    a.table_rows = min((a.band - 1) * rows.in_step + reach + 1, rows.in_size)
+    if a.pairs:     # whose table holds rows outside the image, too
+        a.table_rows = max(a.table_rows, (a.band + 1) * rows.in_step + 1)
     width = max([p[1] for p in columns.phases], default=0)
     a.table_columns = (width + SPARE) * columns.in_step + columns.window
     scratch = 8 * a.table_rows * a.table_columns + sizeof(Row) * a.band + 4 * (a.x_channels + VL)

@@ -207,13 +207,19 @@ def _emit_bands(
 
 # ---- a gradient for few channels: one product over all taps, then sums of its columns --------------
 
+SCATTER_REACH = 16  # pixels of dy between the taps, at most
+
 
 def _is_worth_scattering(c: Correlation, target: Target) -> bool:
-    """Whether vectors are so much fuller in the product that the sums are paid for."""
+    """Whether vectors are so much fuller in the product that the sums are paid for.
+
+    It reads, and pads, all between the first tap and the last.
+    """
     vector, pixels = target.kernels.pack.VECTOR, c.rows.in_size * c.columns.in_size
     product = pixels * c.depth * math.ceil(c.taps * c.filters / vector)
     sums = 2 * pixels * c.taps * math.ceil(c.filters / vector)
-    suits = c.transposed and c.groups == 1 and not c.residual
+    reach = max(c.rows.reach - c.rows.window, c.columns.reach - c.columns.window)
+    suits = c.transposed and c.groups == 1 and not c.residual and reach <= SCATTER_REACH
     return suits and product + sums < 0.7 * c.vectors(vector)
 
 

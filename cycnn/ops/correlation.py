@@ -14,7 +14,7 @@ from ..geometry import Window
 if TYPE_CHECKING:
     from ..plan.lower import Target
 
-__all__ = ["Axis", "Correlation", "backward_axes", "forward_axes"]
+__all__ = ["Axis", "Correlation", "backward_axes", "forward_axes", "step_between"]
 
 # (first output position, number of positions, taps), a tap being (index in the window, offset)
 Phase = tuple[int, int, tuple[tuple[int, int], ...]]
@@ -31,6 +31,12 @@ class Axis(NamedTuple):
     phases: tuple[Phase, ...]
 
     @property
+    def reach(self) -> int:
+        """Inputs from the first tap of an output to the last, both included, at most."""
+        offsets = [[offset for _, offset in taps] for _, _, taps in self.phases]
+        return max((max(o) - min(o) + 1 for o in offsets if o), default=1)
+
+    @property
     def evenly(self) -> tuple[int, int] | None:
         """(offset, dilation) where output p reads, with tap t in rising order of position,
         ``p * in_step + offset + t * dilation``; None where that is not so."""
@@ -40,6 +46,11 @@ class Axis(NamedTuple):
         return offsets[0], offsets[1] - offsets[0] if len(offsets) > 1 else 1
 
 
+def step_between(outputs: int, stride: int, size: int) -> int:
+    """The stride, or from a single output, which nothing follows, no more than the image has."""
+    return stride if outputs > 1 else min(stride, max(size, 2))
+
+
 def forward_axes(window: Window, size: tuple[int, ...]) -> tuple[Axis, ...]:
     """One phase: output p reads, with tap r, input ``p * S + r * D - P``."""
     axes = []
@@ -47,7 +58,8 @@ def forward_axes(window: Window, size: tuple[int, ...]) -> tuple[Axis, ...]:
     for i, (before, _) in enumerate(window.pads(size)):
         k, s, d = window.kernel[i], window.strides[i], window.dilation[i]
         taps = tuple((r, r * d - before) for r in range(k))
-        axes.append(Axis(size[i], outputs[i], s, 1, k, ((0, outputs[i], taps),)))
+        step = step_between(outputs[i], s, size[i])
+        axes.append(Axis(size[i], outputs[i], step, 1, k, ((0, outputs[i], taps),)))
     return tuple(axes)
 
 

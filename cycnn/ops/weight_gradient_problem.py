@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .correlation import Axis
+from .correlation import Axis, step_between
 
 __all__ = ["Problem"]
 
@@ -25,7 +25,9 @@ class Problem(NamedTuple):
     def folded(self) -> bool:
         """Whether a whole row of the filter is taken for the channels of one tap."""
         narrow = self.x[3] <= 12 and self.kernel_size[1] > 1
-        return narrow and self.groups == 1 and self.dilation[1] == 1
+        # rows between those of taps are copied in vain
+        near = self.dilation[0] <= 8 and self.dilation[1] == 1
+        return narrow and self.groups == 1 and near
 
     @property
     def weights(self) -> int:
@@ -54,4 +56,5 @@ class Problem(NamedTuple):
         positions, taps = self.dy[1 + axis], range(self.kernel_size[axis])
         reads = tuple((t, t * self.dilation[axis] - self.pads[axis]) for t in taps)
         phases = ((0, positions, reads),)
-        return Axis(self.x[1 + axis], positions, self.strides[axis], 1, len(taps), phases)
+        step = step_between(positions, self.strides[axis], self.x[1 + axis])
+        return Axis(self.x[1 + axis], positions, step, 1, len(taps), phases)
