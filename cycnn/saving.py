@@ -108,10 +108,10 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
 
     A device or a pipe is written to.
     """
-    path = Path(os.path.realpath(path))  # a link stays one
-    if path.exists() and not path.is_file():
-        path.write_bytes(data)
+    if os.path.exists(path) and not os.path.isfile(path):
+        Path(path).write_bytes(data)
         return
+    path = Path(os.path.realpath(path))  # a link stays one
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY

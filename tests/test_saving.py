@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -240,11 +242,20 @@ def test_a_file_keeps_its_permissions_and_a_link_stays_one(tmp_path):
 def test_a_pipe_is_written_to_and_stays(tmp_path):
     pipe, path = tmp_path / "pipe", tmp_path / "model"
     os.mkfifo(pipe)
-    reader = threading.Thread(target=lambda: path.write_bytes(pipe.read_bytes()))
+    reader = threading.Thread(target=lambda: path.write_bytes(pipe.read_bytes()), daemon=True)
     reader.start()
     networks.small().save(pipe)
-    reader.join()
+    reader.join(60)
     assert pipe.is_fifo()
+    assert isinstance(cycnn.load(path), cycnn.Model)
+
+
+def test_so_is_a_pipe_of_the_shell(tmp_path):
+    path = tmp_path / "model"
+    program = "import cycnn; cycnn.zoo.lenet5().save('/dev/stdout')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    path.write_bytes(done.stdout)
+    assert done.returncode == 0
     assert isinstance(cycnn.load(path), cycnn.Model)
 
 
