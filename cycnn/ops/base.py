@@ -75,7 +75,10 @@ _as_op = dataclass(frozen=True, eq=False, repr=False)
 @dataclass_transform(frozen_default=True)
 @_as_op
 class Op:
-    """Base of all ops. Subclasses become frozen dataclasses; two of the same fields are equal."""
+    """Base of all ops, which makes frozen dataclasses of them: they are not to be decorated.
+
+    Two of the same class and fields are equal.
+    """
 
     onnx: ClassVar[str | None] = None
     # True for an op whose gradient computes again what its activation was applied to
