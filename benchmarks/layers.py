@@ -1,19 +1,22 @@
-"""How near to the FMA peak are convolutions and GEMM, forward and backward, and how near to PyTorch?
+"""How near to the FMA peak are convolutions and GEMM, forward and backward, and how near to the peers?
 
 Everything is timed in turns in one process: cycnn (forward as a session runs it), PyTorch as it comes
-(eager), oneDNN with weights packed ahead of time, and a burst of multiply-adds from registers (the
-peak). Figures are those of the best round. "share" is cycnn's part of the peak, multiply-adds counted
-as in direct convolution, those on padding too, so that Winograd's tiles go beyond 100 %; "needs" is
-what it is held to. Neighbours that stay for seconds outlast all rounds of a row: `--passes` comes to
-each row several times, and pools their rounds.
+(eager), oneDNN with weights packed ahead of time, forward the other peers that ``--peers`` names, and a
+burst of multiply-adds from registers (the peak). Figures are those of the best round. "share" is cycnn's
+part of the peak, multiply-adds counted as in direct convolution, those on padding too, so that Winograd's
+tiles go beyond 100 %; "needs" is what it is held to; "error" is the root mean square of its difference to
+PyTorch's result in float64, as a share of that of the result. Neighbours that stay for seconds outlast all
+rounds of a row: `--passes` comes to each row several times, and pools their rounds.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import timing
@@ -27,13 +30,15 @@ from cycnn.kernels import dispatch
 Calls = dict[str, Callable[[], object]]
 Seconds = defaultdict[str, tuple[float, ...]]  # every round of each candidate
 OPS = ("forward", "backward_data", "backward_weight", "gemm")
+PEERS = ("compiled", "onnxruntime", "openvino", "ncnn")
 
 
 @dataclass
 class Case:
     """One row: an operation of ``flops`` with a call for each candidate; cycnn's is the first.
 
-    ``nbytes``: what has to come from memory or go there, every tensor once.
+    ``nbytes``: what has to come from memory or go there, every tensor once. ``exact`` computes the result
+    in float64.
     """
 
     name: str
@@ -43,27 +48,65 @@ class Case:
     nbytes: int
     needs: float | None
     calls: Calls = field(default_factory=dict)
+    exact: Callable[[], np.ndarray] | None = None
 
     @property
     def key(self) -> tuple[str, str, int]:
         return self.op, self.name, self.batch
+
+    def error(self) -> float | None:
+        """Root mean square of cycnn's rounding error over that of the result."""
+        if self.exact is None:
+            return None
+        exact = self.exact()
+        difference = self.calls["cycnn"]() - exact
+        return float(np.sqrt(np.vdot(difference, difference) / np.vdot(exact, exact)))
 
 
 def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def session(shape: Convolution, batch: int, window: dict) -> cycnn.Session:
-    """The layer as it is served: for one image latency is its purpose, for a batch throughput."""
-    conv = layers.Conv2D(shape.filters, shape.w[:2], **window, seed=0)
+def network(shape: Convolution, w: np.ndarray, window: dict) -> cycnn.Model:
+    """One of a single layer, as it is served."""
+    conv = layers.Conv2D(shape.filters, shape.w[:2], **window)
     model = cycnn.Sequential([layers.Input(shape.x(1)[1:]), conv])
-    return cycnn.Session(model, optimize_for="latency" if batch == 1 else "throughput")
+    model.set_weights([w, np.zeros(shape.filters, np.float32)])
+    return model
+
+
+def session(model: cycnn.Model, x: np.ndarray) -> Callable[[], np.ndarray]:
+    """Serve it: for one image latency is its purpose, for a batch throughput."""
+    purpose = "latency" if len(x) == 1 else "throughput"
+    return partial(cycnn.Session(model, optimize_for=purpose).run, x)
+
+
+def served(model: cycnn.Model, x: np.ndarray, names: Sequence[str], threads: int) -> Calls:
+    """The peers that serve whole networks, serving that of a single layer."""
+    if not names:
+        return {}
+    import peers
+
+    with tempfile.TemporaryDirectory() as folder:
+        one, images = peers.Network(model, Path(folder)), np.moveaxis(x, 3, 1).copy()
+        return {name: peers.PEERS[name](one, images, threads) for name in names}
 
 
 def convolution(
-    shape: Convolution, op: str, batch: int, torch, *, algorithm: str = "auto", packed: bool = False
+    shape: Convolution,
+    op: str,
+    batch: int,
+    torch,
+    *,
+    algorithm: str = "auto",
+    packed: bool = False,
+    names: Sequence[str] = (),
+    threads: int = 1,
 ) -> Case:
-    """One convolution and one of its three directions; ``packed``: weights, ahead of backward_data."""
+    """One convolution and one of its three directions; ``packed``: weights, ahead of backward_data.
+
+    Forward, the peers of those ``names`` serve it, too, on as many ``threads``.
+    """
     x, w, dy = normal(*shape.x(batch)), normal(*shape.w) * 0.05, normal(*shape.y(batch))
     window = {
         "strides": shape.stride,
@@ -75,7 +118,8 @@ def convolution(
     nbytes = x.nbytes + w.nbytes + dy.nbytes
     case = Case(str(shape), op, batch, shape.flops(batch), nbytes, required(shape, op, batch))
     if op == "forward":
-        case.calls["cycnn"] = partial(session(shape, batch, window).run, x)
+        model = network(shape, w, window)
+        case.calls["cycnn"] = session(model, x)
     elif op == "backward_data":
         weights = functional.pack(w) if packed else w
         case.calls["cycnn"] = lambda: functional.conv2d_backward_data(
@@ -85,11 +129,28 @@ def convolution(
         case.calls["cycnn"] = lambda: functional.conv2d_backward_weight(x, dy, w.shape, **window)
     if torch:
         case.calls |= torch_convolution(torch, shape, op, x, w, dy)
+        case.exact = partial(exact_convolution, torch, shape, op, x, w, dy)
+    if op == "forward":
+        case.calls |= served(model, x, names, threads)
     return case
 
 
+def exact_convolution(torch, shape: Convolution, op: str, x, w, dy) -> np.ndarray:
+    """What should come out, by PyTorch in float64, in cycnn's order of axes."""
+    window = [[shape.stride] * 2, [shape.padding] * 2, [shape.dilation] * 2]
+    x, dy = (torch.from_numpy(a).double().permute(0, 3, 1, 2) for a in (x, dy))
+    w = torch.from_numpy(w).double().permute(3, 2, 0, 1)
+    if op == "forward":
+        y = torch.nn.functional.conv2d(x, w, None, *window, shape.groups)
+        return y.permute(0, 2, 3, 1).numpy()
+    mask = [op == "backward_data", op == "backward_weight", False]
+    rest = [False, [0, 0], shape.groups, mask]
+    dx, dw, _ = torch.ops.aten.convolution_backward(dy, x, w, None, *window, *rest)
+    return (dx.permute(0, 2, 3, 1) if dw is None else dw.permute(2, 3, 1, 0)).numpy()
+
+
 def torch_convolution(torch, shape: Convolution, op: str, x, w, dy) -> Calls:
-    """The peers of a convolution, their tensors channels-last."""
+    """PyTorch's calls of a convolution, their tensors channels-last."""
     window = [[shape.stride] * 2, [shape.padding] * 2, [shape.dilation] * 2]
     x, dy = (torch.from_numpy(a).clone().permute(0, 3, 1, 2) for a in (x, dy))
     w = torch.from_numpy(w).permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
@@ -117,18 +178,20 @@ def gemm(torch) -> Case:
     if torch:
         tx, tw = torch.from_numpy(x).clone(), torch.from_numpy(w).clone()
         case.calls["eager"] = lambda: torch.mm(tx, tw)
+        case.exact = lambda: (tx.double() @ tw.double()).numpy()
     return case
 
 
-def cases(args, torch) -> Iterator[Case]:
+def cases(args, torch, names: Sequence[str]) -> Iterator[Case]:
     """Every row asked for, made when it is timed."""
+    options = {"algorithm": args.algorithm, "packed": args.packed}
+    options |= {"names": names, "threads": args.threads}
     for op in args.ops:
         if op == "gemm":
             yield gemm(torch)
             continue
         for shape in (s for s in CONVOLUTIONS if args.only in str(s)):
             for batch in args.batches:
-                options = {"algorithm": args.algorithm, "packed": args.packed}
                 yield convolution(shape, op, batch, torch, **options)
 
 
@@ -147,20 +210,21 @@ def measure(case: Case, peak: Peak, rounds: int, seconds: Seconds) -> dict:
     return row
 
 
-HEADER = f"{'':46s}{'GFLOP/s:':>9s}\n{'op':16s}{'layer':22s}{'batch':>5s}"
-HEADER += "".join(
-    f"{name:>10s}" for name in ("cycnn", "eager", "prepacked", "peak", "share", "needs")
-)
+def header(names: Sequence[str]) -> str:
+    """Of the table, with a column for each of the ``names``."""
+    titles = "".join(f"{name:>12s}" for name in (*names, "share", "needs", "error"))
+    return f"{'':45s}{'GFLOP/s:':>10s}\n{'op':16s}{'layer':22s}{'batch':>5s}{titles}"
 
 
-def line(row: dict) -> str:
+def line(row: dict, names: Sequence[str]) -> str:
     """One row of the table."""
-    speeds = [row["gflops"].get(name) for name in ("cycnn", "eager", "prepacked", "peak")]
-    numbers = "".join(f"{'-' if g is None else format(g, '.0f'):>10s}" for g in speeds)
+    speeds = [row["gflops"].get(name) for name in names]
+    numbers = "".join(f"{'-' if g is None else format(g, '.0f'):>12s}" for g in speeds)
     needs = "-" if row["needs"] is None else f"{row['needs']:.0%}"
+    error = "-" if row["error"] is None else f"{row['error']:.1e}"
     short = "  < needs" if row["needs"] and row["share"] < row["needs"] else ""
     left = f"{row['op']:16s}{row['shape']:22s}{row['batch']:5d}"
-    return f"{left}{numbers}{row['share']:10.0%}{needs:>10s}{short}"
+    return f"{left}{numbers}{row['share']:12.0%}{needs:>12s}{error:>12s}{short}"
 
 
 def main() -> None:
@@ -177,18 +241,24 @@ def main() -> None:
     parser.add_argument("--isa", choices=sorted(timing.PEER_ISA), help="hold everyone to one tier")
     parser.add_argument("--rounds", type=int, default=15, help="of each pass")
     parser.add_argument("--passes", type=int, default=1, help="over all rows, one after the other")
+    parser.add_argument(
+        "--peers", nargs="*", choices=PEERS, default=(), help="forward, as networks of one layer"
+    )
     args = timing.parse(parser)
     torch = timing.torch_kernels(args.threads)
+    names = timing.installed(args.peers) if torch else []
+    columns = ("cycnn", "eager", "prepacked", *names, "peak")
     cycnn.set_num_threads(args.threads)
     peak = Peak(dispatch.load().tier, args.threads)
     seconds = defaultdict(lambda: defaultdict(tuple))
-    print(HEADER)
+    print(header(columns))
     rows = {}
     for n in range(args.passes):
-        for case in cases(args, torch):
+        for case in cases(args, torch, names):
             rows[case.key] = measure(case, peak, args.rounds, seconds[case.key])
             if n == args.passes - 1:
-                print(line(rows[case.key]), flush=True)
+                rows[case.key]["error"] = case.error()
+                print(line(rows[case.key], columns), flush=True)
     timing.write(args, list(rows.values()))
 
 

@@ -14,6 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SMALLEST = {
     "dense": ["--rounds", "1"],
+    "elementwise": ["--only", "relu", "--where", "cache", "--rounds", "1"],
+    "latency": ["--rounds", "1"],
+    "startup": ["--rounds", "1"],
     "depthwise": ["--only", "7x7 768", "--batches", "1", "--rounds", "1"],
     "layers": ["--only", "512->512", "--batches", "1", "--rounds", "1"],
     "memory": ["--networks", "lenet5", "--batch", "2", "--batches", "1", "--rounds", "1"],

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
+from functools import partial
 
+import numpy as np
 import pytest
 
 import cycnn
@@ -107,6 +110,23 @@ def test_a_session_counts_the_weights_of_its_file(tmp_path):
     model.save(tmp_path / "model")
     session = cycnn.Session(tmp_path / "model", threads=1, optimize_for="throughput")
     assert session.memory((4, 8, 8, 1)) == model.memory(4, threads=1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_after_the_first_call_no_page_is_new(training):
+    """Large tensors that come and go would be given back to the system, and taken from it again."""
+    model = cycnn.zoo.resnet20(seed=0)
+    model.compile(cycnn.optimizers.SGD(0.01))
+    x, y = np.zeros((32, 32, 32, 3), np.float32), np.zeros(32, np.int64)
+    session = cycnn.Session(model, threads=2)
+    call = partial(model.train_on_batch, x, y) if training else partial(session.run, x)
+    faults = []
+    for _ in range(6):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        call()
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert model.memory(32, training=training).workspace > 2**22  # 1,024 pages
+    assert min(faults[2:]) < 10
 
 
 def test_fit_says_it_first(capsys):
