@@ -26,7 +26,7 @@ __all__ = ["CANDIDATES", "emit_chunks", "lower_gradient"]
 
 # of a core's second-level cache: for a block, the next one and sums, not for copies of x
 CACHE_BYTES = 256 * 1024
-BLOCK = (96, 384)  # the fewest and most pixels in a block
+BLOCK = (96, 400)  # the fewest and most pixels in a block; 400 holds 7 rows of 56, 14 of 28
 FLOPS_PER_BYTE = 10  # arithmetic of a core in the time it takes to read a byte again,
 FLOPS_PER_PARTIAL = 300  # and to write a partial sum, read it and add it
 STREAM_BYTES = 2**21  # of a gradient: the caches are needed for what is left of the step
