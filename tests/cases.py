@@ -16,6 +16,7 @@ from convolutions import (
     CONVOLUTIONS,
     DEPTHWISE,
     EPILOGUES,
+    FAR_STEPS,
     GROUPED,
     POINTWISE,
     SPLIT_DEPTHWISE,
@@ -332,4 +333,7 @@ CASES = [
     *(c.backward_data() for c in WINOGRAD_DILATED),
     *(c.backward_weight(i % 3 == 0) for i, c in enumerate(WINOGRAD_DILATED)),
     *(c.backward_weight(False) for c in WINOGRAD_DILATED_CHUNKS),
+    *(c.forward(True, None) for c in FAR_STEPS),
+    *(c.backward_data() for c in FAR_STEPS),
+    *(c.backward_weight(i % 2 == 0) for i, c in enumerate(FAR_STEPS)),
 ]

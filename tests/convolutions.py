@@ -239,6 +239,16 @@ WINOGRAD = winograd(
     # chunks of a sum over tiles, each of several blocks
     C((3, 40, 41, 33), 40, window(3, 1, ((2, 1), (0, 3)))),
 )
+# rows that are taken together, and the first stride at which they are not; strides beyond the image
+FAR_STEPS = [
+    *(depthwise((2, 23, 11, 17), 3, s, "same", s) for s in (4, 5)),
+    *(depthwise((1, 5, 6, 33), 3, 7, 2, d) for d in (2, 3, 4)),
+    *(C((1, 5, 6, 12), 24, window(3, 7, 2, d), groups=3) for d in (1, 3)),
+    *(C((2, 5, 6, 20), 9, window(3, (7, 9), 2, d)) for d in (1, 3)),
+    *(C((2, 5, 6, 3), 18, window(3, (7, 9), 1, (d, 1))) for d in (1, 2)),
+    C((1, 5, 4, 7), 5, window(1, 8)),
+    C((2, 1, 5, 6), 7, window(3, (2, 3), 1)),
+]
 # interleaved phases, of one size and of several, some of them empty
 WINOGRAD_DILATED = winograd(
     *(C((1, n, 21 - n, 5), 9, window(3, 1, "same", (2, 2))) for n in range(1, 21, 3)),

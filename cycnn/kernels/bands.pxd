@@ -21,7 +21,7 @@ from .step cimport Run, Step, kernel
 
 cdef enum:
     SPARE = 3       # columns of the last strip that may lie beyond the row
-    PAIRED = 4      # the largest stride, and dilation, of rows that are taken together
+    PAIRED = 4      # the largest stride of rows that are taken together
 
 cdef struct Bands:          # what attributes begin with; the axes follow them
     Py_ssize_t x_channels
@@ -239,7 +239,7 @@ cdef inline void run_bands(Strips strips, const Bands* a, const Axis* rows, cons
             last = min(first + a.band, phase_of(rows, i).count)
             for j in range(columns.phases):
                 phase = phase_of(columns, j)
-                for k in range(parts_of(columns, phase)):
+                for k in range(min(parts_of(columns, phase), phase.count)):     # others are empty
                     q = positions(columns, phase, k)
                     if first < last and q.count > 0:
                         phase_in_band(strips, a, rows, columns, phase_of(rows, i), &q, first, last,

@@ -82,11 +82,12 @@ cdef inline void piece_at(Sum sum, const Bands* a, const Axis* rows, const Axis*
                           const float** table, const float* zero) noexcept nogil:
     """Add what a piece contributes to dw."""
     cdef Py_ssize_t first = top(rows, piece), last = bottom(rows, piece), k, i, r, row, width
+    cdef Py_ssize_t parts = parts_of(columns, phase_of(columns, 0))
     cdef Positions q
     x += piece.image * rows.in_size * columns.in_size * a.x_channels
     dy += (piece.image * rows.out_size + piece.first) * columns.out_size * a.y_channels
     t.rows, t.dy_row = piece.count, columns.out_size * a.y_channels
-    for k in range(parts_of(columns, phase_of(columns, 0))):
+    for k in range(max(min(parts, columns.out_size), <Py_ssize_t> 1)):  # others are empty
         q = positions(columns, phase_of(columns, 0), k)
         width = q.count * q.stride + q.taps
         tabulate(table + width, width, first, last, rows, columns, &q, x,

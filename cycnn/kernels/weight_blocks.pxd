@@ -155,4 +155,4 @@ cdef inline Py_ssize_t rows_of_a_block(const Attributes* a):
     cdef Py_ssize_t rows = (a.block + a.q - 2) // a.q + 1
     cdef Py_ssize_t images = (rows + a.p - 2) // a.p
     cdef Py_ssize_t gap = max(a.h - (a.p - 1) * a.sh + a.ph, a.sh)
-    return (rows - 1) * a.sh + images * (gap - a.sh) + (a.r - 1) * a.dh + 1
+    return min((rows - 1) * a.sh + images * (gap - a.sh) + (a.r - 1) * a.dh + 1, a.n * a.h)

@@ -207,13 +207,15 @@ def _emit_bands(
 
 # ---- a gradient for few channels: one product over all taps, then sums of its columns --------------
 
-SCATTER_REACH = 16  # pixels of dy between the taps, at most
+SCATTER_REACH = (
+    16  # pixels of dy from an output's first tap to its last, beyond the window, at most
+)
 
 
 def _is_worth_scattering(c: Correlation, target: Target) -> bool:
     """Whether vectors are so much fuller in the product that the sums are paid for.
 
-    It reads, and pads, all between the first tap and the last.
+    It pads all that lies between the first tap and the last.
     """
     vector, pixels = target.kernels.pack.VECTOR, c.rows.in_size * c.columns.in_size
     product = pixels * c.depth * math.ceil(c.taps * c.filters / vector)
@@ -244,7 +246,8 @@ def _emit_scatter(c: Correlation, target: Target, reads: Reads, y: Buffer) -> No
 # ---- few channels: rows of the window in one piece -----------------------------------------------
 
 THIN_CHANNELS = 32
-THIN_DILATION = 8  # most, of rows: those between taps are padded in vain
+THIN_STRIDE = 32  # most: what lies between windows is padded in vain,
+THIN_DILATION = 8  # as are rows between taps
 THIN_BYTES = 32768  # of padded rows, so that they stay in the first-level cache
 THIN_FLOPS = 1e6  # of an item, at least
 THIN_OPTIONS = (1, 2, 4, 8, 16)  # rows
@@ -255,6 +258,7 @@ def _is_thin(c: Correlation, target: Target) -> bool:
     return (
         c.groups == 1
         and c.x_channels <= THIN_CHANNELS
+        and max(c.rows.in_step, c.columns.in_step) <= THIN_STRIDE
         and rows is not None
         and rows[1] <= THIN_DILATION
         and columns is not None

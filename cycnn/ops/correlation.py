@@ -21,7 +21,10 @@ Phase = tuple[int, int, tuple[tuple[int, int], ...]]
 
 
 class Axis(NamedTuple):
-    """Where the taps read along one spatial axis; `kernels/grid.pxd` says what the numbers mean."""
+    """Where the taps read along one spatial axis; `kernels/grid.pxd` says what the numbers mean.
+
+    ``in_step`` is the stride or, of a single output, less (`step_between`).
+    """
 
     in_size: int
     out_size: int
@@ -47,7 +50,9 @@ class Axis(NamedTuple):
 
 
 def step_between(outputs: int, stride: int, size: int) -> int:
-    """The stride, or from a single output, which nothing follows, no more than the image has."""
+    """The stride; from a single output, which nothing follows, no more than the image has, but at least 2:
+    whoever asks whether there are strides hears the same.
+    """
     return stride if outputs > 1 else min(stride, max(size, 2))
 
 

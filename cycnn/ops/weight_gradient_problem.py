@@ -10,6 +10,9 @@ from .correlation import Axis, step_between
 __all__ = ["Problem"]
 
 
+FOLDED_STRIDE, FOLDED_DILATION = 32, 8  # most; dilation of rows
+
+
 class Problem(NamedTuple):
     """A weight gradient as the kernels see it; ``pads`` are (above, left)."""
 
@@ -25,9 +28,9 @@ class Problem(NamedTuple):
     def folded(self) -> bool:
         """Whether a whole row of the filter is taken for the channels of one tap."""
         narrow = self.x[3] <= 12 and self.kernel_size[1] > 1
-        # rows between those of taps are copied in vain
-        near = self.dilation[0] <= 8 and self.dilation[1] == 1
-        return narrow and self.groups == 1 and near
+        # what lies between windows and taps is copied in vain
+        near = max(self.strides) <= FOLDED_STRIDE and self.dilation[0] <= FOLDED_DILATION
+        return narrow and self.groups == 1 and near and self.dilation[1] == 1
 
     @property
     def weights(self) -> int:
