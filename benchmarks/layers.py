@@ -238,13 +238,17 @@ def main() -> None:
     parser.add_argument(
         "--packed", action="store_true", help="pack cycnn's weights ahead for backward_data, too"
     )
-    parser.add_argument("--isa", choices=sorted(timing.PEER_ISA), help="hold everyone to one tier")
+    parser.add_argument(
+        "--isa", choices=sorted(timing.PEER_ISA), help="hold cycnn, PyTorch and oneDNN to one tier"
+    )
     parser.add_argument("--rounds", type=int, default=15, help="of each pass")
     parser.add_argument("--passes", type=int, default=1, help="over all rows, one after the other")
     parser.add_argument(
         "--peers", nargs="*", choices=PEERS, default=(), help="forward, as networks of one layer"
     )
     args = timing.parse(parser)
+    if args.isa and args.peers:
+        parser.error("--isa holds cycnn, PyTorch and oneDNN to a tier, but none of --peers")
     torch = timing.torch_kernels(args.threads)
     names = timing.installed(args.peers) if torch else []
     columns = ("cycnn", "eager", "prepacked", *names, "peak")

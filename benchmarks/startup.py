@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--wheel", type=Path, help="the wheel whose size is to be told")
     parser.add_argument("--rounds", type=int, default=15)
     args = timing.parse(parser)
-    modules = ["cycnn", *timing.installed(("onnxruntime", "openvino", "ncnn", "torch"))]
+    modules = ["cycnn", *filter(timing.peer, ("onnxruntime", "openvino", "ncnn", "torch"))]
     seconds = {module: [] for module in modules}
     for round_ in range(args.rounds + 1):
         for module in modules:

@@ -106,12 +106,13 @@ def save(model: Model, path: str | os.PathLike) -> None:
 def write_whole(path: str | os.PathLike, data: bytes) -> None:
     """Write ``data`` to ``path`` by way of a temporary file beside it: all of it or nothing.
 
-    A device or a pipe is written to.
+    What is no file, or has no name (a device, a pipe), is written to.
     """
-    if os.path.exists(path) and not os.path.isfile(path):
+    target = os.path.realpath(path)  # a link stays one
+    if os.path.exists(path) and not os.path.isfile(target):
         Path(path).write_bytes(data)
         return
-    path = Path(os.path.realpath(path))  # a link stays one
+    path = Path(target)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY

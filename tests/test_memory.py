@@ -113,7 +113,7 @@ def test_a_session_counts_the_weights_of_its_file(tmp_path):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_after_the_first_call_no_page_is_new(training):
+def test_in_the_steady_state_no_page_is_new(training):
     """Large tensors that come and go would be given back to the system, and taken from it again."""
     model = cycnn.zoo.resnet20(seed=0)
     model.compile(cycnn.optimizers.SGD(0.01))

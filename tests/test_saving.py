@@ -246,6 +246,7 @@ def test_a_pipe_is_written_to_and_stays(tmp_path):
     reader.start()
     networks.small().save(pipe)
     reader.join(60)
+    assert not reader.is_alive()
     assert pipe.is_fifo()
     assert isinstance(cycnn.load(path), cycnn.Model)
 
