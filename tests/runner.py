@@ -6,6 +6,8 @@ and are followed and preceded by words that must survive.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -195,6 +197,16 @@ def specs(op, arrays) -> tuple[Spec, ...]:
     """The specs of the outputs, as the op infers them."""
     outputs = op.infer(*(None if x is None else Spec(x.shape, str(x.dtype)) for x in arrays))
     return (outputs,) if isinstance(outputs, Spec) else tuple(outputs)
+
+
+@contextmanager
+def named(tier: str) -> Iterator[None]:
+    """Let what fails within say of which tier that was true."""
+    try:
+        yield
+    except AssertionError as error:
+        error.add_note(f"tier {tier}")
+        raise
 
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
