@@ -92,6 +92,7 @@ def line(row: dict) -> str:
 def main() -> None:
     parser = timing.arguments(__doc__)
     parser.add_argument("--isa", choices=sorted(timing.PEER_ISA), help="hold everyone to one tier")
+    parser.add_argument("--only", default="", help="products whose name contains this, as 128x")
     parser.add_argument("--rounds", type=int, default=25)
     args = timing.parse(parser)
     torch = timing.torch_kernels(args.threads)
@@ -99,7 +100,7 @@ def main() -> None:
     peak, read = Peak(dispatch.load().tier, args.threads), Read(BEYOND_CACHES, args.threads)
     rows = []
     print(f"{'GFLOP/s':16s}{'cycnn':>10s}{'torch':>10s}{'limit':>10s}{'share':>8s}{'needs':>8s}")
-    for product in PRODUCTS:
+    for product in (p for p in PRODUCTS if args.only in str(p)):
         rows.append(measure(product, torch, peak, read, args.rounds))
         print(line(rows[-1]), flush=True)
     timing.write(args, rows)

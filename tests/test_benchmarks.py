@@ -13,14 +13,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALLEST = {
-    "dense": ["--rounds", "1"],
-    "elementwise": ["--only", "relu", "--where", "cache", "--rounds", "1"],
-    "latency": ["--rounds", "1"],
-    "startup": ["--rounds", "1"],
+    "dense": ["--only", "128x", "--rounds", "1"],
     "depthwise": ["--only", "7x7 768", "--batches", "1", "--rounds", "1"],
     "layers": ["--only", "512->512", "--batches", "1", "--rounds", "1"],
     "memory": ["--networks", "lenet5", "--batch", "2", "--batches", "1", "--rounds", "1"],
     "training": ["--no-learning", "--networks", "lenet5", "--batch", "2", "--rounds", "1"],
+}
+WITHOUT_A_FILE = {
+    "elementwise": ["--only", "relu", "--where", "cache", "--rounds", "1"],
+    "latency": ["--rounds", "1"],
+    "startup": ["--rounds", "1"],
 }
 WITHOUT_PEERS = {"memory": ["--peers"], "training": ["--peers"]}
 
@@ -69,6 +71,11 @@ def test_a_file_holds_the_peaks_at_each_number_of_threads(tmp_path, chosen):
     parser = timing.arguments(None, threads=(1, 2))
     timing.write(parser.parse_args(["--json", str(file), *chosen]), [])
     assert [peak["threads"] for peak in json.loads(file.read_text())["peaks"]] == [1, 2]
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_FILE)
+def test_the_others_run(name):
+    assert "cycnn" in run(name, *WITHOUT_A_FILE[name])
 
 
 def test_memory_is_foretold(documents):
