@@ -43,31 +43,34 @@ def assert_same(actual, expected):
 
 
 @grid
-@pytest.mark.parametrize("tier", runner.TIERS)
-def test_any_number_of_threads_and_any_alignment(case, tier):
+def test_any_number_of_threads_and_any_alignment(case):
     """Guard words stand, too, and inputs are as they were."""
-    benches = [
-        runner.Bench(case.op, case.arrays(), tier=tier, shift=shift).run(threads)
-        for threads, shift in ((1, 0), (2, 1), (3, 0))
-    ]
-    for bench in benches:
-        bench.check()
-        assert_same(bench.results, benches[0].results)
+    for tier in runner.TIERS:
+        benches = [
+            runner.Bench(case.op, case.arrays(), tier=tier, shift=shift).run(threads)
+            for threads, shift in ((1, 0), (2, 1), (3, 0))
+        ]
+        with runner.named(tier):
+            for bench in benches:
+                bench.check()
+                assert_same(bench.results, benches[0].results)
 
 
 @pytest.mark.parametrize("case", BATCHED, ids=str)
-@pytest.mark.parametrize("tier", runner.TIERS)
-def test_alone_or_in_a_batch(case, tier):
+def test_alone_or_in_a_batch(case):
     arrays = case.arrays()
     rng = np.random.default_rng(3)
     batch = list(arrays)
     samples = [i for i in SAMPLES.get(case.op.name, (0,)) if i < len(arrays)]
     for i in samples:
         batch[i] = rng.standard_normal((5, *arrays[i].shape[1:])).astype(np.float32)
-    together = runner.run(case.op, batch, tier=tier)
-    for n in range(5):
-        sample = [x[n : n + 1] if i in samples else x for i, x in enumerate(batch)]
-        assert_same(runner.run(case.op, sample, tier=tier), [y[n : n + 1] for y in together])
+    for tier in runner.TIERS:
+        together = runner.run(case.op, batch, tier=tier)
+        for n in range(5):
+            sample = [x[n : n + 1] if i in samples else x for i, x in enumerate(batch)]
+            with runner.named(tier):
+                alone = runner.run(case.op, sample, tier=tier)
+                assert_same(alone, [y[n : n + 1] for y in together])
 
 
 @grid
