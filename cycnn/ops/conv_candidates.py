@@ -207,9 +207,8 @@ def _emit_bands(
 
 # ---- a gradient for few channels: one product over all taps, then sums of its columns --------------
 
-SCATTER_REACH = (
-    16  # pixels of dy from an output's first tap to its last, beyond the window, at most
-)
+# Pixels of dy from an output's first tap to its last, at most so many more than the window has.
+SCATTER_REACH = 16
 
 
 def _is_worth_scattering(c: Correlation, target: Target) -> bool:

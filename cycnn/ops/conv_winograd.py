@@ -61,9 +61,9 @@ DEEP = 128  # channels, where panels are narrow if tall tiles hold more sums: im
 
 
 def applies(c: Correlation, target: Target) -> bool:
-    """Whether the window is 3x3 with groups 1, and strides of 1 or, forward only and undilated, of 2:
+    """Whether the window is 3x3 with groups 1, and strides of 1 or, forward only and undilated, of 2.
 
-    of any length along axes of a single output, if that sees the whole image (`step_between`).
+    Strides along an axis of a single output count for no more than its image has (`step_between`).
     """
     return (
         c.groups == 1
