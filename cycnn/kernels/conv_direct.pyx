@@ -36,6 +36,7 @@ cdef struct Attributes:     # followed by the axes
     Py_ssize_t panels           # of a group
     Py_ssize_t panel_blocks     # of a group
     Py_ssize_t panels_first     # whether consecutive items share a block of panels
+    Py_ssize_t panels_ahead     # whether the next panel is sent for, since it lies beyond the nearer caches
     int nv
     int activation
 
@@ -50,7 +51,7 @@ cdef struct Work:
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, True, BEYOND, False, mr, t)
+    tiles_of_width(nv, True, BEYOND, True, mr, t)
 
 
 cdef Py_ssize_t scratch_bytes(const Attributes* a) noexcept nogil:
@@ -114,13 +115,17 @@ cdef void multiply(const Attributes* a, const Work* work, const float* panels, c
     """The pixels of ``work`` times panels ``panel`` to ``last`` of ``group``."""
     cdef Tile t
     cdef Py_ssize_t width = a.nv * VL, i, m, p
+    cdef Py_ssize_t size = a.taps * a.depth * width     # floats of a panel
+    cdef const float* first = panels + (group * a.panels + panel) * size
+    cdef const float* next_panel
     cdef int mr
     t.count, t.depth, t.rows_step, t.offset = 1, a.depth, work.pixels.step, group * a.depth
     t.bias, t.y, t.residual = NULL, y, residual
     send_nothing(&t)
     set_activation(&t, a.activation)
     for p in range(panel, last):
-        t.panel = panels + (group * a.panels + p) * a.taps * a.depth * width
+        t.panel = first + (p - panel) * size
+        next_panel = first if p == last - 1 and not a.panels_first else t.panel + size
         if b != NULL:
             t.bias = b + group * a.columns + p * width
         t.y_offset = group * a.columns + p * width
@@ -130,6 +135,9 @@ cdef void multiply(const Attributes* a, const Work* work, const float* panels, c
             mr = work.first[i + 1] - work.first[i]
             t.taps, t.tap = work.tap_count[i], work.tap + i * a.taps
             t.rows, t.y_rows = work.pixels.rows + m, work.pixels.y + m
+            if a.panels_ahead:
+                t.ahead = <const char*> (next_panel + size * i // work.tiles)
+                t.ahead_step = width * sizeof(float) // work.tiles
             multiply_tiles(a.nv, mr, &t)
 
 
@@ -157,12 +165,13 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
 
 
 def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_blocks, panel_blocks,
-             whole_rows=False, panels_first=False, activation=0, x_step=None, y_step=None):
+             whole_rows=False, panels_first=False, panels_ahead=False, activation=0, x_step=None,
+             y_step=None):
     """x (N, H, W, channels), panels of w, b (filters) or absent, residual or absent
     -> y (N, P, Q, filters)
 
     ``rows`` and ``columns`` are the `Axis` of each spatial axis; pixels lie ``x_step`` and ``y_step``
-    floats apart.
+    floats apart. ``panels_ahead``: the next panel is sent for while one is multiplied.
     """
     cdef Attributes a
     memset(&a, 0, sizeof(a))
@@ -171,7 +180,7 @@ def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_bl
     a.x_step, a.y_step = x_step or channels, y_step or filters
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.pixel_blocks, a.panel_blocks, a.panels_first = pixel_blocks, panel_blocks, panels_first
-    a.whole_rows = whole_rows
+    a.whole_rows, a.panels_ahead = whole_rows, panels_ahead
     cdef Py_ssize_t height = tile_rows(a.nv)
     cdef Py_ssize_t most_rows = max([p[1] for p in rows.phases], default=0)
     cdef Py_ssize_t width = max([p[1] for p in columns.phases], default=0)

@@ -31,7 +31,7 @@ from libc.string cimport memset
 from .activation cimport LINEAR, RELU, activate_all
 from .isa cimport VL
 from .step cimport Step, kernel
-from .tile cimport NEAR, Tile, send_nothing, set_activation, stack, tile_rows, tiles_of_width
+from .tile cimport NEAR, Tile, send_nothing, set_activation, stack, tile_count, tile_rows, tiles_of_width
 from .tiling cimport Place, Tiling, is_dilated, pixels_from, place_of, tiling_of
 from .winograd cimport LINE, apart, panel_point, side
 from .winograd_tile cimport SIDE, Output, input_tile, output_tile
@@ -49,6 +49,7 @@ cdef struct Attributes:
     Py_ssize_t block            # tiles of a block; the last one may have fewer
     Py_ssize_t panels
     Py_ssize_t panels_first     # whether consecutive items of `multiply` share a panel
+    Py_ssize_t panels_ahead     # whether panels are sent for, since they lie beyond the nearer caches
     Py_ssize_t points
     Py_ssize_t v_row, v_point, v_block  # floats from one tile, point, block to the next
     Py_ssize_t u_point, u_panel
@@ -186,14 +187,22 @@ cdef void transform_block(const Attributes* a, const float* x, const float* zero
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, NEAR, False, mr, t)
+    tiles_of_width(nv, False, NEAR, True, mr, t)
+
+
+cdef inline Py_ssize_t panel_of(const Attributes* a, Py_ssize_t point) noexcept nogil:
+    """Where the weights of a point begin in a panel, or, behind the last one, where the panel ends."""
+    cdef Py_ssize_t last = a.m + 1
+    if point == a.points:
+        return a.u_panel
+    return (min(point // a.side, last) * (a.m + 2) + min(point % a.side, last)) * a.u_point
 
 
 cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, const float* panel,
                          float* z, Ahead* x_ahead, Ahead* y_ahead) noexcept nogil:
     """z[point][tile][NR] of one panel; a panel's share of what is ahead is fetched meanwhile"""
     cdef Tile t
-    cdef Py_ssize_t point, row, column, last = a.m + 1, width = a.nv * VL
+    cdef Py_ssize_t point, width = a.nv * VL
     cdef Py_ssize_t x_lines = x_ahead.lines // (a.points * a.panels) + 1
     cdef Py_ssize_t y_lines = y_ahead.lines // a.points + 1
     t.taps, t.tap, t.depth, t.row_step = 1, NULL, a.channels, a.v_row
@@ -204,8 +213,10 @@ cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, 
         fetch(a, x_ahead, x_lines)
         fetch(a, y_ahead, y_lines)
         t.a = v + point * a.v_point
-        row, column = point // a.side, point % a.side
-        t.panel = panel + (min(row, last) * (a.m + 2) + min(column, last)) * a.u_point
+        t.panel = panel + panel_of(a, point)
+        if a.panels_ahead:
+            t.ahead = <const char*> (panel + panel_of(a, point + 1))
+            t.ahead_step = width * sizeof(float) // tile_count(tiles, tile_rows(a.nv))
         t.y = z + point * a.z_point
         stack(multiply_tiles, tiles, tile_rows(a.nv), a.nv, &t)
 
@@ -330,9 +341,10 @@ cdef void multiply_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ss
 
 
 cdef Attributes attributes(int m, int stride, x_shape, y_shape, steps, origin, dilation, tiles,
-                           Py_ssize_t block, int nv, int activation):
+                           Py_ssize_t block, int nv, int activation, bint panels_ahead=False):
     cdef Attributes a
     memset(&a, 0, sizeof(a))
+    a.panels_ahead = panels_ahead
     a.height, a.width, a.channels = x_shape[1:]
     a.out_height, a.out_width, a.filters = y_shape[1:]
     a.x_step, a.y_step = steps[0] or a.channels, steps[1] or a.filters
@@ -351,15 +363,16 @@ cdef Attributes attributes(int m, int stride, x_shape, y_shape, steps, origin, d
     return a
 
 
-def convolve(m, stride, x_shape, y_shape, steps, origin, dilation, *, tiles, block, nv, activation=0):
+def convolve(m, stride, x_shape, y_shape, steps, origin, dilation, *, tiles, block, nv, activation=0,
+             panels_ahead=False):
     """x (N, H, W, C), panels, b (K) or absent, residual (N, P, Q, K) or absent -> y (N, P, Q, K)
 
     ``steps`` are those from pixel to pixel of x and y, None: as many as there are channels; ``origin``
     is (top, left), ``dilation`` that of rows and of columns. The kernel does the ``tiles`` (first, last),
-    ``block`` of them an item.
+    ``block`` of them an item. ``panels_ahead``: weights are sent for before they are multiplied.
     """
     cdef Attributes a = attributes(m, stride, x_shape, y_shape, steps, origin, dilation, tiles, block,
-                                   nv, activation)
+                                   nv, activation, panels_ahead)
     items = (a.tiles + a.block - 1) // a.block
     scratch = 4 * (a.v_block + a.points * a.z_point + a.channels)
     return kernel(f"winograd{m}", convolve_run, items, scratch, &a, sizeof(a))
@@ -373,10 +386,10 @@ def transform(m, stride, x_shape, y_shape, steps, origin, dilation, *, tiles, bl
 
 
 def multiply(m, stride, x_shape, y_shape, steps, origin, dilation, *, tiles, block, nv,
-             panels_first=False, activation=0):
+             panels_first=False, panels_ahead=False, activation=0):
     """v, panels, b or absent, residual or absent -> y: the second half"""
     cdef Attributes a = attributes(m, stride, x_shape, y_shape, steps, origin, dilation, tiles, block,
-                                   nv, activation)
+                                   nv, activation, panels_ahead)
     a.panels_first = panels_first
     items = (a.tiles + a.block - 1) // a.block * a.panels
     return kernel(f"winograd{m}_multiply", multiply_run, items, 4 * a.points * a.z_point, &a, sizeof(a))

@@ -32,15 +32,17 @@ typedef int32_t vi __attribute__((vector_size(CYCNN_VECTOR_BYTES), may_alias));
 typedef uint32_t vu __attribute__((vector_size(CYCNN_VECTOR_BYTES), may_alias));
 
 /* VL: floats in a vector.  MR<k>: rows of the accumulator tile that is k vectors wide, so that the
- * tile, the fewer of its rows and vectors, and one of the others fit the register file. */
+ * tile, the fewer of its rows and vectors, and one of the others fit the register file.
+ * UNROLLED: terms of its sums to a turn of the loop, some 50 multiply-adds. */
 enum {
     VL = CYCNN_VECTOR_BYTES / 4,
 #if CYCNN_VECTOR_BYTES == 64
-    MR4 = 6, MR2 = 14, MR1 = 14,
+    MR4 = 6, MR2 = 14, MR1 = 14, UNROLLED = 2,
 #elif CYCNN_VECTOR_BYTES == 32
-    MR4 = 3, MR2 = 6, MR1 = 12,
+    MR4 = 3, MR2 = 6, MR1 = 12, UNROLLED = 4,
 #else
     MR4 = 2, MR2 = 5, MR1 = 12, /* a product needs a register of its own where there is no FMA */
+    UNROLLED = 1,
 #endif
     MR_MAX = 14
 };
@@ -128,6 +130,12 @@ CYCNN_INLINE const float **anew(const float **p)
 {
     __asm__("" : "+r"(p));
     return p;
+}
+
+/* what is read below this is not read above it: gcc otherwise reads early until no register is left */
+CYCNN_INLINE void in_order(void)
+{
+    if (UNROLLED > 1) __asm__ volatile("" ::: "memory");
 }
 
 /* the larger of a and b, NaN where either is NaN */

@@ -13,6 +13,7 @@ cdef extern from "isa.h" nogil:
         MR2
         MR1
         MR_MAX
+        UNROLLED
     vf vload(const float*)
     void vstore(float*, vf)
     vf vzero()
@@ -32,6 +33,7 @@ cdef extern from "isa.h" nogil:
     void vstream_end()
     void touch(const float*)
     const float** anew(const float**)
+    void in_order()
     vf vlargest(vf, vf)
     vf vselect_larger(vf, vf, vf, vf)
     vu vu_set1(uint32_t)

@@ -5,13 +5,15 @@ broadcasts x, loads vectors of dy, and skips the pixels whose tap falls outside 
 """
 
 from .isa cimport (
-    MR1, VL, vadd, vf, vfma, vload, vload_part, vset1, vstore, vstore_part, vstream, vzero,
+    MR1, UNROLLED, VL, in_order, vadd, vf, vfma, vload, vload_part, vset1, vstore, vstore_part, vstream,
+    vzero,
 )
 
 cdef enum:
     NR = 2 * VL
     TALL = MR1 + 2 * (MR1 > 12)     # rows of a tile that is one vector wide
     ROWS = 28                       # of the largest tile
+    LONG = 16                       # pixels of a span: shorter ones are left to the loop of single pixels
 
 cdef struct Attributes:
     Py_ssize_t n, h, w, c, p, q, k
@@ -60,6 +62,20 @@ cdef struct View:
     float* dw
 
 
+cdef inline void add_pixel(const int taps, const int channels, const int vectors,
+                           const float** xs, const float* y, vf* sums) noexcept nogil:
+    """sums += outer(x, dy) of a pixel"""
+    cdef vf b[2]
+    cdef int t, i, j
+    for j in range(vectors):
+        b[j] = vload(y + j * VL)
+    for t in range(taps):
+        for i in range(channels):
+            for j in range(vectors):
+                sums[(t * channels + i) * vectors + j] = vfma(
+                    vset1(xs[t][i]), b[j], sums[(t * channels + i) * vectors + j])
+
+
 cdef inline void walk(const int taps, const int channels, const int vectors, const bint stream,
                       const Attributes* a, const Block* block, const View* view,
                       Py_ssize_t views) noexcept nogil:
@@ -69,21 +85,23 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
     is for whole vectors of a dw that starts on a cache line. (That the body stands in a loop keeps the
     sums in registers on its way in and out, see `tile.pxd`.)
     """
-    cdef vf sums[ROWS][2]
-    cdef vf b[2]
+    cdef vf sums[ROWS * 2]
     cdef const float* xs[8]
     cdef const float* y
     cdef const Span* span
     cdef float* dw
     cdef bint full
-    cdef Py_ssize_t step = a.sw * block.x_pixel
-    cdef Py_ssize_t n, row, _v, _r, _
-    cdef int t, i, j
+    cdef Py_ssize_t step = a.sw * block.x_pixel, y_step = block.dy_step
+    cdef Py_ssize_t n, turns, row, _v, _r, _
+    cdef int t, i, j, _k
+    cdef int turn = 1   # pixels, where gcc finds registers for more (see `tile.unrolled`)
+    if taps == 1 and (VL == 16 or vectors == 2 and not stream):
+        turn = UNROLLED
     for _v in range(views):
         span = view.spans
         for i in range(taps * channels):
             for j in range(vectors):
-                sums[i][j] = vzero()
+                sums[i * vectors + j] = vzero()
         for _r in range(view.count):
             n = span.count
             y = block.dy + span.y * block.dy_step
@@ -94,36 +112,40 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
                     xs[t] = block.x + span.x * block.x_pixel + t * a.dh * block.x_row
                 elif taps == 1:
                     n = 0
-            for _ in range(n):
-                for j in range(vectors):
-                    b[j] = vload(y + j * VL)
+            turns = n // turn if n >= LONG else 0
+            for _ in range(turns):
+                for _k in range(turn):
+                    add_pixel(taps, channels, vectors, xs, y, sums)
+                    y += y_step
+                    for t in range(taps):
+                        xs[t] += step
+                    if turn > 1:
+                        in_order()
+            for _ in range(n - turns * turn):
+                add_pixel(taps, channels, vectors, xs, y, sums)
+                y += y_step
                 for t in range(taps):
-                    for i in range(channels):
-                        for j in range(vectors):
-                            sums[t * channels + i][j] = vfma(
-                                vset1(xs[t][i]), b[j], sums[t * channels + i][j])
                     xs[t] += step
-                y += block.dy_step
             span += 1
         dw = view.dw
         full = view.lanes == VL
         for i in range(taps * channels):
             if block.add:
                 for j in range(vectors - 1):
-                    sums[i][j] = vadd(vload(dw + j * VL), sums[i][j])
-                sums[i][vectors - 1] = vadd(
+                    sums[i * vectors + j] = vadd(vload(dw + j * VL), sums[i * vectors + j])
+                sums[i * vectors + vectors - 1] = vadd(
                     vload(dw + (vectors - 1) * VL) if full
-                    else vload_part(dw + (vectors - 1) * VL, view.lanes), sums[i][vectors - 1])
+                    else vload_part(dw + (vectors - 1) * VL, view.lanes), sums[i * vectors + vectors - 1])
             if stream:
                 for j in range(vectors):
-                    vstream(dw + j * VL, sums[i][j])
+                    vstream(dw + j * VL, sums[i * vectors + j])
                 dw += a.k
                 continue
             for j in range(vectors - 1):
-                vstore(dw + j * VL, sums[i][j])
+                vstore(dw + j * VL, sums[i * vectors + j])
             if full:
-                vstore(dw + (vectors - 1) * VL, sums[i][vectors - 1])
+                vstore(dw + (vectors - 1) * VL, sums[i * vectors + vectors - 1])
             else:
-                vstore_part(dw + (vectors - 1) * VL, sums[i][vectors - 1], view.lanes)
+                vstore_part(dw + (vectors - 1) * VL, sums[i * vectors + vectors - 1], view.lanes)
             dw += a.k
         view += 1

@@ -9,6 +9,11 @@ The second operand lies in a *panel*, which `pack` makes, zero-padded to a whole
 The body stands in a loop over equal tiles below one another. It is no luxury: gcc unrolls constant
 loops early, before it decides what lives in registers, only where a loop encloses them; without
 one the accumulators pass through the stack on the way in and out, some 400 cycles a tile.
+
+A turn of that inner loop takes `UNROLLED` rows of the panel. An Intel core counts and jumps on the
+ports that multiply, and a turn of a single row loses them 5 to 15 % of their time (a Zen has ports of
+their own for that); many more rows lose as much again. `in_order` keeps gcc from reading all rows of a
+turn first, for which there are no registers.
 """
 
 from .activation cimport (
@@ -16,8 +21,8 @@ from .activation cimport (
 )
 from .ahead cimport LINE, send_for
 from .isa cimport (
-    MR1, MR2, MR4, VL, vadd, vf, vfma, vfma_held, vload, vload_part, vmax, vmin, vset1, vstore,
-    vstore_part, vstream, vzero,
+    MR1, MR2, MR4, UNROLLED, VL, in_order, vadd, vf, vfma, vfma_held, vload, vload_part, vmax, vmin,
+    vset1, vstore, vstore_part, vstream, vzero,
 )
 
 cdef extern from *:
@@ -96,6 +101,47 @@ cdef inline void claim(const int nv, const float* y) noexcept nogil:
         send_for(<const char*> (y + i * LINE))
 
 
+cdef inline int unrolled(const int mr, const int nv) noexcept nogil:
+    """Rows of the panel in a turn of the loop of that tile: with few registers, gcc finds enough of them
+    for several only where rows are held, which `vfma_held` sees to."""
+    return UNROLLED if VL == 16 or mr < nv else 1
+
+
+cdef inline int starts(const int mr, const bint gather) noexcept nogil:
+    """How many addresses say where ``mr`` rows are: of every row, or of evenly spaced ones every third,
+    since an address of the machine adds a step once or twice."""
+    return mr if gather else (mr + 2) // 3
+
+
+cdef inline float element(const bint gather, const float** rows, Py_ssize_t step, int i,
+                          Py_ssize_t c) noexcept nogil:
+    """a[i][c]"""
+    return rows[i][c] if gather else rows[i // 3][i % 3 * step + c]
+
+
+cdef inline void multiply_row(const int mr, const int nv, const bint gather, const float** rows,
+                              Py_ssize_t step, Py_ssize_t c, const float* panel,
+                              vf* acc) noexcept nogil:
+    """acc[i, :] += a[i][c] * panel[:], the fewer of rows and vectors held in registers"""
+    cdef vf held[14]    # 4 at most: gcc warns of the branch that is not taken
+    cdef vf x
+    cdef int i, j
+    if mr < nv:
+        for i in range(mr):
+            held[i] = vset1(element(gather, rows, step, i, c))
+        for j in range(nv):
+            x = vload(panel + j * VL)
+            for i in range(mr):
+                acc[i * nv + j] = vfma_held(held[i], x, acc[i * nv + j])
+    else:
+        for j in range(nv):
+            held[j] = vload(panel + j * VL)
+        for i in range(mr):
+            x = vset1(element(gather, rows, step, i, c))
+            for j in range(nv):
+                acc[i * nv + j] = vfma(x, held[j], acc[i * nv + j])
+
+
 cdef inline void tile(const int mr, const int nv, const bint gather, const int to,
                       const bint send, const Tile* t) noexcept nogil:
     """y[i, :] = bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :]
@@ -104,23 +150,23 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const int t
     between the bounds that are relu and relu6; `finish` applies any other. The sum runs in the
     order of taps and channels whatever the tile. y must not overlap a; it may be the residual.
     Lines of y that lie `BEYOND` are sent for with the first channels, where they are many, and
-    ``t.ahead`` with every one, where it is to ``send``: a burst of requests would have to be waited
-    for, one a row is not. For each channel the fewer of rows and vectors are held in registers.
+    ``t.ahead`` with every turn, where it is to ``send``: a burst of requests would have to be waited
+    for, one a turn is not.
     """
+    cdef int turn = unrolled(mr, nv)
     cdef bint claims = to == BEYOND and mr * nv * VL > MANY * LINE
+    cdef bint two_lines = turn * t.ahead_step > LINE * <Py_ssize_t> sizeof(float)
     cdef vf acc[14 * 4]
-    cdef vf held[14]    # 4 at most: gcc warns of the branch that is not taken
     cdef const float* rows[14]
-    cdef const float* a = NULL
     cdef const float* panel
     cdef const char* ahead = t.ahead if send and t.ahead != NULL else <const char*> t.panel
     cdef const float* r
     cdef float* y
     cdef vf x
-    cdef Py_ssize_t depth = t.depth, step = t.row_step, unclaimed, u, tap, n, _c
-    cdef int i, j
+    cdef Py_ssize_t depth = t.depth, step = t.row_step, u, tap, n, _c
+    cdef int claimed, i, j, k
     for n in range(t.count):
-        unclaimed = mr
+        claimed = 0
         for j in range(nv):
             x = vzero()
             if t.bias != NULL:
@@ -131,36 +177,34 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const int t
         for u in range(t.taps):
             tap = u if t.tap == NULL else t.tap[u]
             panel = t.panel + tap * depth * nv * VL
-            if gather:
-                for i in range(mr):
-                    rows[i] = t.rows[tap * t.rows_step + n * mr + i] + t.offset
-            else:
-                a = t.a + tap * t.tap_step + n * mr * step
-            for _c in range(depth):
-                if mr < nv:
-                    for i in range(mr):
-                        held[i] = vset1(rows[i][_c] if gather else a[i * step])
-                    for j in range(nv):
-                        x = vload(panel + j * VL)
-                        for i in range(mr):
-                            acc[i * nv + j] = vfma_held(held[i], x, acc[i * nv + j])
-                else:
-                    for j in range(nv):
-                        held[j] = vload(panel + j * VL)
-                    for i in range(mr):
-                        x = vset1(rows[i][_c] if gather else a[i * step])
-                        for j in range(nv):
-                            acc[i * nv + j] = vfma(x, held[j], acc[i * nv + j])
-                if claims and _c < unclaimed:
-                    claim(nv, t.y_rows[n * mr + _c] + t.y_offset if gather
-                          else t.y + (n * mr + _c) * t.y_step)
+            for i in range(starts(mr, gather)):
+                rows[i] = (t.rows[tap * t.rows_step + n * mr + i] + t.offset if gather
+                           else t.a + tap * t.tap_step + (n * mr + 3 * i) * step)
+            for _c in range(depth // turn):
+                for k in range(unrolled(mr, nv)):
+                    multiply_row(mr, nv, gather, rows, step, _c * turn + k if gather else k,
+                                 panel, acc)
+                    panel += nv * VL
+                    if turn > 1:
+                        in_order()
+                if claims and claimed < mr:
+                    claim(nv, t.y_rows[n * mr + claimed] + t.y_offset if gather
+                          else t.y + (n * mr + claimed) * t.y_step)
+                    claimed += 1
                 if send:
                     send_for(ahead)
-                    ahead += t.ahead_step
+                    if two_lines:
+                        send_for(ahead + LINE * sizeof(float))
+                    ahead += turn * t.ahead_step
+                if not gather:
+                    for i in range(starts(mr, gather)):
+                        rows[i] += turn
+            for _c in range(depth - depth % turn, depth):
+                multiply_row(mr, nv, gather, rows, step, _c if gather else 0, panel, acc)
                 panel += nv * VL
                 if not gather:
-                    a += 1
-            unclaimed = 0
+                    for i in range(starts(mr, gather)):
+                        rows[i] += 1
         if t.residual != NULL:
             for i in range(mr):
                 r = t.residual + ((t.y_rows[n * mr + i] + t.y_offset if gather

@@ -26,7 +26,10 @@ __all__ = ["CANDIDATES", "emit_chunks", "lower_gradient"]
 
 # of a core's second-level cache: for a block, the next one and sums, not for copies of x
 CACHE_BYTES = 256 * 1024
-BLOCK = (96, 400)  # the fewest and most pixels in a block; 400 holds 7 rows of 56, 14 of 28
+# The fewest and most pixels in a block; 400 holds 7 rows of 56, 14 of 28. Of a 1x1 window each serves
+# one tap only, and is in the first-level cache just once: those of a tile and a panel are to fit there.
+BLOCK = (96, 400)
+BLOCK_OF_ONE_TAP = (96, 128)
 FLOPS_PER_BYTE = 10  # arithmetic of a core in the time it takes to read a byte again,
 FLOPS_PER_PARTIAL = 300  # and to write a partial sum, read it and add it
 STREAM_BYTES = 2**21  # of a gradient: the caches are needed for what is left of the step
@@ -167,6 +170,7 @@ def split(problem: Problem, tile: tuple[int, int]) -> tuple[float, Split]:
     lanes = groups * vector * math.ceil(k / groups / vector)
     flops = 2 * problem.x[0] * problem.seen(0) * problem.seen(1) * c // groups * lanes
     x_pixels = math.prod(problem.x[:3])
+    fewest, most = BLOCK if r * s > 1 else BLOCK_OF_ONE_TAP
     best, least = None, math.inf
     for chunks, rows, cs, ks in product(
         _chunkings(pixels, 256),
@@ -177,7 +181,7 @@ def split(problem: Problem, tile: tuple[int, int]) -> tuple[float, Split]:
         items = chunks * rows * cs * ks * groups
         part = 4 * weights / (groups * rows * cs * ks)
         pixel = 4 * (c * x_pixels / max(pixels, 1) / cs + k / ks) / groups
-        block = int(min(BLOCK[1], max(BLOCK[0], CACHE_BYTES / pixel)))
+        block = int(min(most, max(fewest, CACHE_BYTES / pixel)))
         blocks = -(-pixels // chunks // block)
         traffic = 4 * (x_pixels * c * ks + pixels * k * cs) * rows
         if part > CACHE_BYTES:
