@@ -99,6 +99,7 @@ def test_the_varied_network_asks_every_question():
         "streamed from",
         "tiles",
         "tiles of a step",
+        "fewest tiles of a step",
     }
 
 

@@ -36,6 +36,7 @@ cdef extern from *:
 cdef enum:
     FEW = 4     # tiles
     MANY = 16   # lines: more than that, stored at once, would be waited for
+    AT_ONCE = 4 # are sent for
 
 cdef enum:      # where the result of a tile goes:
     NEAR        # to a nearby cache,
@@ -107,6 +108,12 @@ cdef inline int unrolled(const int mr, const int nv) noexcept nogil:
     return UNROLLED if VL == 16 or mr < nv else 1
 
 
+cdef inline int lines_of(Py_ssize_t nbytes) noexcept nogil:
+    """How many lines to send for where ``nbytes`` are multiplied meanwhile: all, up to `AT_ONCE`."""
+    cdef Py_ssize_t line = LINE * sizeof(float)
+    return <int> min(max((nbytes + line - 1) // line, <Py_ssize_t> 1), <Py_ssize_t> AT_ONCE)
+
+
 cdef inline int starts(const int mr, const bint gather) noexcept nogil:
     """How many addresses say where ``mr`` rows are: of every row, or of evenly spaced ones every third,
     since an address of the machine adds a step once or twice."""
@@ -155,7 +162,7 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const int t
     """
     cdef int turn = unrolled(mr, nv)
     cdef bint claims = to == BEYOND and mr * nv * VL > MANY * LINE
-    cdef bint two_lines = turn * t.ahead_step > LINE * <Py_ssize_t> sizeof(float)
+    cdef int sent = lines_of(turn * t.ahead_step)
     cdef vf acc[14 * 4]
     cdef const float* rows[14]
     cdef const float* panel
@@ -192,9 +199,8 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const int t
                           else t.y + (n * mr + claimed) * t.y_step)
                     claimed += 1
                 if send:
-                    send_for(ahead)
-                    if two_lines:
-                        send_for(ahead + LINE * sizeof(float))
+                    for k in range(sent):
+                        send_for(ahead + k * LINE * <Py_ssize_t> sizeof(float))
                     ahead += turn * t.ahead_step
                 if not gather:
                     for i in range(starts(mr, gather)):

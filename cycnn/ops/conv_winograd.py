@@ -56,7 +56,9 @@ BLOCK_BYTES = {1: 5 * 2**17, 2: 5 * 2**18}
 BLOCKS = 16  # at least, or else it is done in two steps
 STEP_TILES = 64  # most, of a block of the second step
 STEP_OPTIONS = (32, 64, 128)
-STEP_ITEMS = 32  # wanted there
+STEP_ITEMS = 32  # wanted there, but of no fewer tiles than
+FEWEST = 16  # for all weights are read again for each block;
+FEWEST_OPTIONS = (8, 16)  # fewer serve many threads
 STEP_BYTES = 2**23  # of transformed images that pass from one step to the other
 # Channels from which, and to which, panels are narrow if tall tiles hold more sums: images are small. With
 # still more of them wide tiles, which read less in all, are faster by a tenth (on an Intel Xeon).
@@ -200,13 +202,16 @@ def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         kernel = work.kernel("convolve", 0, work.tiles, block, **form)
         reads.emit(target, kernel, reads.pack(target, *work.packing()), y)
         return
-    step_tiles = target.choose("tiles of a step", problem, STEP_OPTIONS, STEP_TILES)
+    bounds = (
+        target.choose("fewest tiles of a step", problem, FEWEST_OPTIONS, FEWEST),
+        target.choose("tiles of a step", problem, STEP_OPTIONS, STEP_TILES),
+    )
     most = max(STEP_BYTES // work.transformed_bytes(1, 1), 1)
     by_panel = work.tiles <= most and packs_by_panel(target, reads.w, work.panels, work.panel_bytes)
     packed = reads.pack(target, *work.packing(), work.panels if by_panel else 0)
     for first in range(0, work.tiles, most):
         last = min(first + most, work.tiles)
-        _emit_two_steps(work, reads, packed, y, first, last, step_tiles)
+        _emit_two_steps(work, reads, packed, y, first, last, bounds)
 
 
 def _emit_two_steps(
@@ -216,13 +221,13 @@ def _emit_two_steps(
     y: Buffer,
     first: int,
     last: int,
-    step_tiles: int,
+    bounds: tuple[int, int],
 ) -> None:
-    """Emit both steps for some tiles."""
-    c, tiles = work.c, last - first
+    """Emit both steps for some tiles; ``bounds`` are those of the tiles in a block of the second."""
+    c, tiles, (fewest, step_tiles) = work.c, last - first, bounds
     wanted = STEP_ITEMS if work.panel_bytes <= FAR else 1
     blocks = math.ceil(tiles / step_tiles)
-    while blocks * work.panels < wanted and tiles // blocks >= 16:
+    while blocks * work.panels < wanted and tiles // blocks >= 2 * fewest:
         blocks *= 2
     block = math.ceil(tiles / blocks)
     v = work.target.temporary(work.transformed_bytes(tiles, block))
