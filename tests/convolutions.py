@@ -65,6 +65,8 @@ CONVOLUTIONS = [
     *(C((1, 1, n, 4), 17, window(1)) for n in range(1, 31)),
     *(C((1, 4, n + 2, 3), 17, window(3)) for n in range(1, 31)),
     *(C((1, 2, n, 16), 66, window(3, padding="same")) for n in range(1, 17)),
+    # the same where turns of the tile's loop leave a rest
+    *(C((1, 2, n, 35), 66, window(3, padding="same")) for n in range(1, 17)),
     # strides, also beyond the window
     C((1, 9, 11, 3), 8, window(3, 2)),
     C((2, 8, 8, 16), 24, window(3, 2, "same")),

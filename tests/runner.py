@@ -16,7 +16,7 @@ from cycnn.graph.ir import Graph, Value
 from cycnn.kernels import dispatch
 from cycnn.ops.base import Spec
 from cycnn.plan import executor
-from cycnn.plan.lower import lower
+from cycnn.plan.lower import PlannedStep, lower
 from cycnn.plan.plan import Plan
 from cycnn.plan.weights import Weights
 
@@ -187,10 +187,14 @@ def evaluate(op, arrays) -> list[np.ndarray]:
     return list(outputs)
 
 
+def steps_of(op, arrays, tier: str = TIERS[0], purpose: str = "latency") -> list[PlannedStep]:
+    """The steps that serve ``op``."""
+    return lower(single_op(op, arrays), KERNELS[tier], purpose)[0].steps
+
+
 def kernels_of(op, arrays, tier: str = TIERS[0], purpose: str = "latency") -> list[str]:
-    """The names of the kernels that serve ``op``."""
-    target, _ = lower(single_op(op, arrays), KERNELS[tier], purpose)
-    return [step.kernel.name for step in target.steps]
+    """The names of their kernels."""
+    return [step.kernel.name for step in steps_of(op, arrays, tier, purpose)]
 
 
 def specs(op, arrays) -> tuple[Spec, ...]:

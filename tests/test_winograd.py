@@ -216,6 +216,7 @@ def test_bits_do_not_depend_on_how_tiles_are_grouped(monkeypatch, algorithm, tie
         {"BLOCKS": 1, "BLOCK_TILES": 40},
         {"BLOCKS": 10**6},
         {"BLOCKS": 10**6, "STEP_TILES": 5},
+        {"BLOCKS": 10**6, "STEP_FEWEST": 1},
         {"BLOCKS": 10**6, "STEP_BYTES": 20000},
         {"BLOCKS": 10**6, "STEP_BYTES": 60000, "STEP_ITEMS": 1},
     ):

@@ -18,8 +18,9 @@ from libc.string cimport memset
 
 from .grid cimport Axis, Phase, Pixels, axis_bytes, locate, needed_taps, next_axis, phase_of
 from .isa cimport VL
+from .stack cimport tiles_of_width
 from .step cimport Step, kernel
-from .tile cimport BEYOND, Tile, send_nothing, set_activation, tile_rows, tiles_of_width
+from .tile cimport BEYOND, Tile, send_nothing, set_activation, tile_rows
 
 cdef struct Attributes:     # followed by the axes
     Py_ssize_t images
@@ -51,7 +52,7 @@ cdef struct Work:
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, True, BEYOND, True, mr, t)
+    tiles_of_width(nv, True, BEYOND, mr, t)
 
 
 cdef Py_ssize_t scratch_bytes(const Attributes* a) noexcept nogil:
@@ -109,14 +110,36 @@ cdef void prepare(const Attributes* a, Work* work, Py_ssize_t spatial, const flo
                                         work.first[i + 1] - work.first[i], work.tap + i * a.taps)
 
 
+cdef inline Py_ssize_t panel_size(const Attributes* a) noexcept nogil:
+    """Floats of a panel."""
+    return a.taps * a.depth * a.nv * VL
+
+
+cdef inline const float* panel_of(const Attributes* a, const float* panels,
+                                  Py_ssize_t part) noexcept nogil:
+    """The first panel of a part: a block of panels of a group."""
+    cdef Py_ssize_t block = part % a.panel_blocks
+    return panels + (part // a.panel_blocks * a.panels
+                     + a.panels * block // a.panel_blocks) * panel_size(a)
+
+
+cdef inline Py_ssize_t next_part(const Attributes* a, Py_ssize_t part, Py_ssize_t item,
+                                 Py_ssize_t spatials) noexcept nogil:
+    """The part whose panels are wanted when those of ``part`` have been multiplied: the next item's, or,
+    where a panel by itself stays while the images pass, the one that follows."""
+    cdef Py_ssize_t parts = a.groups * a.panel_blocks
+    if not a.panels_first or a.panel_blocks == a.panels:
+        return (part + 1) % parts
+    return (item + 1) // spatials % parts
+
+
 cdef void multiply(const Attributes* a, const Work* work, const float* panels, const float* b,
                    float* y, const float* residual, Py_ssize_t group, Py_ssize_t panel,
-                   Py_ssize_t last) noexcept nogil:
-    """The pixels of ``work`` times panels ``panel`` to ``last`` of ``group``."""
+                   Py_ssize_t last, const float* after) noexcept nogil:
+    """The pixels of ``work`` times panels ``panel`` to ``last`` of ``group``; panel ``after`` is next."""
     cdef Tile t
     cdef Py_ssize_t width = a.nv * VL, i, m, p
-    cdef Py_ssize_t size = a.taps * a.depth * width     # floats of a panel
-    cdef const float* first = panels + (group * a.panels + panel) * size
+    cdef Py_ssize_t size = panel_size(a), share, rows
     cdef const float* next_panel
     cdef int mr
     t.count, t.depth, t.rows_step, t.offset = 1, a.depth, work.pixels.step, group * a.depth
@@ -124,8 +147,8 @@ cdef void multiply(const Attributes* a, const Work* work, const float* panels, c
     send_nothing(&t)
     set_activation(&t, a.activation)
     for p in range(panel, last):
-        t.panel = first + (p - panel) * size
-        next_panel = first if p == last - 1 and not a.panels_first else t.panel + size
+        t.panel = panels + (group * a.panels + p) * size
+        next_panel = after if p == last - 1 else t.panel + size
         if b != NULL:
             t.bias = b + group * a.columns + p * width
         t.y_offset = group * a.columns + p * width
@@ -135,9 +158,10 @@ cdef void multiply(const Attributes* a, const Work* work, const float* panels, c
             mr = work.first[i + 1] - work.first[i]
             t.taps, t.tap = work.tap_count[i], work.tap + i * a.taps
             t.rows, t.y_rows = work.pixels.rows + m, work.pixels.y + m
-            if a.panels_ahead:
-                t.ahead = <const char*> (next_panel + size * i // work.tiles)
-                t.ahead_step = width * sizeof(float) // work.tiles
+            if a.panels_ahead and t.taps * a.depth:     # this tile's share of it
+                share, rows = size * sizeof(float) // work.tiles, t.taps * a.depth
+                t.ahead = <const char*> next_panel + i * share
+                t.ahead_step = (share + rows - 1) // rows
             multiply_tiles(a.nv, mr, &t)
 
 
@@ -161,7 +185,8 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
             prepared = spatial
         j = part % a.panel_blocks
         multiply(a, &work, panels, b, y, residual, part // a.panel_blocks,
-                 a.panels * j // a.panel_blocks, a.panels * (j + 1) // a.panel_blocks)
+                 a.panels * j // a.panel_blocks, a.panels * (j + 1) // a.panel_blocks,
+                 panel_of(a, panels, next_part(a, part, item, spatials)))
 
 
 def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_blocks, panel_blocks,

@@ -16,8 +16,9 @@ from libc.string cimport memset
 from .grid cimport Axis, Phase, axis_bytes, next_axis, phase_of, tap_of
 from .activation cimport LINEAR
 from .isa cimport VL, vadd, vf, vload, vstore_part, vzero
+from .stack cimport stack, tiles_of_width
 from .step cimport Step, kernel
-from .tile cimport NEAR, Tile, send_nothing, set_activation, stack, tile_rows, tiles_of_width
+from .tile cimport NEAR, Tile, send_nothing, set_activation, tile_rows
 
 cdef enum:
     PIXELS = 4              # of dx that are summed side by side
@@ -35,7 +36,7 @@ cdef struct Attributes:     # followed by the axes
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, NEAR, False, mr, t)
+    tiles_of_width(nv, False, NEAR, mr, t)
 
 
 cdef void multiply_row(const Attributes* a, const float* dy, Py_ssize_t pixels,

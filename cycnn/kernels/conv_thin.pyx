@@ -17,10 +17,9 @@ An item is a block of output rows of one image; it does not depend on how many i
 from libc.string cimport memcpy, memset
 
 from .isa cimport VL, vstream_end
+from .stack cimport Multiply, stack, tiles_of_width
 from .step cimport Step, kernel
-from .tile cimport (
-    BEYOND, PAST, Multiply, Tile, can_stream, send_nothing, set_activation, stack, tile_rows, tiles_of_width,
-)
+from .tile cimport BEYOND, PAST, Tile, can_stream, send_nothing, set_activation, tile_rows
 
 cdef struct Attributes:
     Py_ssize_t images
@@ -40,11 +39,11 @@ cdef struct Attributes:
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, BEYOND, False, mr, t)
+    tiles_of_width(nv, False, BEYOND, mr, t)
 
 
 cdef void stream_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, PAST, False, mr, t)
+    tiles_of_width(nv, False, PAST, mr, t)
 
 
 cdef void copy_pixels(const Attributes* a, const float* x, Py_ssize_t n, float* to) noexcept nogil:

@@ -30,8 +30,9 @@ from libc.string cimport memset
 
 from .activation cimport LINEAR, RELU, activate_all
 from .isa cimport VL
+from .stack cimport stack, tile_count, tiles_of_width
 from .step cimport Step, kernel
-from .tile cimport NEAR, Tile, send_nothing, set_activation, stack, tile_count, tile_rows, tiles_of_width
+from .tile cimport NEAR, Tile, send_nothing, set_activation, tile_rows
 from .tiling cimport Place, Tiling, is_dilated, pixels_from, place_of, tiling_of
 from .winograd cimport LINE, apart, panel_point, side
 from .winograd_tile cimport SIDE, Output, input_tile, output_tile
@@ -187,20 +188,20 @@ cdef void transform_block(const Attributes* a, const float* x, const float* zero
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, NEAR, True, mr, t)
+    tiles_of_width(nv, False, NEAR, mr, t)
 
 
-cdef inline Py_ssize_t panel_of(const Attributes* a, Py_ssize_t point) noexcept nogil:
-    """Where the weights of a point begin in a panel, or, behind the last one, where the panel ends."""
+cdef inline Py_ssize_t weights_of(const Attributes* a, Py_ssize_t point) noexcept nogil:
+    """Where the weights of a point begin in a panel, in floats."""
     cdef Py_ssize_t last = a.m + 1
-    if point == a.points:
-        return a.u_panel
     return (min(point // a.side, last) * (a.m + 2) + min(point % a.side, last)) * a.u_point
 
 
 cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, const float* panel,
-                         float* z, Ahead* x_ahead, Ahead* y_ahead) noexcept nogil:
-    """z[point][tile][NR] of one panel; a panel's share of what is ahead is fetched meanwhile"""
+                         const float* next_panel, float* z, Ahead* x_ahead,
+                         Ahead* y_ahead) noexcept nogil:
+    """z[point][tile][NR] of one panel; meanwhile the weights of the next point, at last those of
+    ``next_panel``, are sent for, and a panel's share of what is ahead is fetched"""
     cdef Tile t
     cdef Py_ssize_t point, width = a.nv * VL
     cdef Py_ssize_t x_lines = x_ahead.lines // (a.points * a.panels) + 1
@@ -213,9 +214,10 @@ cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, 
         fetch(a, x_ahead, x_lines)
         fetch(a, y_ahead, y_lines)
         t.a = v + point * a.v_point
-        t.panel = panel + panel_of(a, point)
+        t.panel = panel + weights_of(a, point)
         if a.panels_ahead:
-            t.ahead = <const char*> (panel + panel_of(a, point + 1))
+            t.ahead = <const char*> (
+                panel + weights_of(a, point + 1) if point + 1 < a.points else next_panel)
             t.ahead_step = width * sizeof(float) // tile_count(tiles, tile_rows(a.nv))
         t.y = z + point * a.z_point
         stack(multiply_tiles, tiles, tile_rows(a.nv), a.nv, &t)
@@ -296,7 +298,8 @@ cdef void convolve_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ss
         x_ahead = reads(a, x, last, last + a.block)
         y_ahead = writes(a, y, first, last)
         for p in range(a.panels):
-            multiply_block(a, last - first, v, panels + p * a.u_panel, z, &x_ahead, &y_ahead)
+            multiply_block(a, last - first, v, panels + p * a.u_panel,
+                           panels + (p + 1) % a.panels * a.u_panel, z, &x_ahead, &y_ahead)
             finish_block(a, first, last, p, z, b, residual, y)
 
 
@@ -328,15 +331,16 @@ cdef void multiply_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ss
     cdef const float* residual = <const float*> buffers[step.operand[3]]
     cdef float* y = <float*> buffers[step.operand[4]]
     cdef float* z = <float*> scratch
-    cdef Py_ssize_t blocks = step.items // a.panels, item, block, p, first, last
+    cdef Py_ssize_t blocks = step.items // a.panels, item, block, p, following, first, last
     cdef Ahead none = writes(a, y, 0, 0)
     for item in range(begin, end):
         block = item % blocks if a.panels_first else item // a.panels
         p = item // blocks if a.panels_first else item % a.panels
         first = a.first + block * a.block
         last = min(first + a.block, a.first + a.tiles)
-        multiply_block(a, last - first, v + block * a.v_block, panels + p * a.u_panel, z, &none,
-                       &none)
+        following = (item + 1) // blocks % a.panels if a.panels_first else (item + 1) % a.panels
+        multiply_block(a, last - first, v + block * a.v_block, panels + p * a.u_panel,
+                       panels + following * a.u_panel, z, &none, &none)
         finish_block(a, first, last, p, z, b, residual, y)
 
 

@@ -10,11 +10,9 @@ out like y, may be y. An item is a block of rows times a block of panels.
 from libc.string cimport memset
 
 from .isa cimport VL, vstream_end
+from .stack cimport Multiply, stack, tile_count, tiles_of_width
 from .step cimport Step, kernel
-from .tile cimport (
-    BEYOND, PAST, Multiply, Tile, can_stream, send_nothing, set_activation, stack, tile_count, tile_rows,
-    tiles_of_width,
-)
+from .tile cimport BEYOND, PAST, Tile, can_stream, send_nothing, set_activation, tile_rows
 
 cdef enum:
     SPREAD = 2  # rows of a are sent for where at most so many times as long lie from one to the next,
@@ -37,11 +35,11 @@ cdef struct Attributes:
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, BEYOND, True, mr, t)
+    tiles_of_width(nv, False, BEYOND, mr, t)
 
 
 cdef void stream_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, PAST, True, mr, t)
+    tiles_of_width(nv, False, PAST, mr, t)
 
 
 cdef void multiply(const Attributes* a, Multiply by_width, Tile* t, const float* x, const float* panels,

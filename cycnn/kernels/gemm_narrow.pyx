@@ -24,8 +24,9 @@ from .isa cimport (
     VL, vadd, vf, vfma, vload, vload_part, vmax, vmin, vpick, vset1, vset2, vstore, vstore_part,
     vu_load, vzero, vzip_low,
 )
+from .stack cimport stack, tile_count
 from .step cimport Step, kernel
-from .tile cimport Tile, send_nothing, set_activation, stack, tile_count
+from .tile cimport Tile, send_nothing, set_activation
 
 cdef extern from *:
     """

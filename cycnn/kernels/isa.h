@@ -33,7 +33,7 @@ typedef uint32_t vu __attribute__((vector_size(CYCNN_VECTOR_BYTES), may_alias));
 
 /* VL: floats in a vector.  MR<k>: rows of the accumulator tile that is k vectors wide, so that the
  * tile, the fewer of its rows and vectors, and one of the others fit the register file.
- * UNROLLED: terms of its sums to a turn of the loop, some 50 multiply-adds. */
+ * UNROLLED: terms of a tall tile's sums to a turn of the loop, some 50 multiply-adds. */
 enum {
     VL = CYCNN_VECTOR_BYTES / 4,
 #if CYCNN_VECTOR_BYTES == 64
@@ -133,10 +133,7 @@ CYCNN_INLINE const float **anew(const float **p)
 }
 
 /* what is read below this is not read above it: gcc otherwise reads early until no register is left */
-CYCNN_INLINE void in_order(void)
-{
-    if (UNROLLED > 1) __asm__ volatile("" ::: "memory");
-}
+CYCNN_INLINE void in_order(void) { __asm__ volatile("" ::: "memory"); }
 
 /* the larger of a and b, NaN where either is NaN */
 #if CYCNN_VECTOR_BYTES == 64

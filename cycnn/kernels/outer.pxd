@@ -13,7 +13,7 @@ cdef enum:
     NR = 2 * VL
     TALL = MR1 + 2 * (MR1 > 12)     # rows of a tile that is one vector wide
     ROWS = 28                       # of the largest tile
-    LONG = 16                       # pixels of a span: shorter ones are left to the loop of single pixels
+    LONG = 16                       # pixels of a span: 14 or 7 are 3 to 6 % slower in turns and a rest
 
 cdef struct Attributes:
     Py_ssize_t n, h, w, c, p, q, k
@@ -94,9 +94,8 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
     cdef Py_ssize_t step = a.sw * block.x_pixel, y_step = block.dy_step
     cdef Py_ssize_t n, turns, row, _v, _r, _
     cdef int t, i, j, _k
-    cdef int turn = 1   # pixels, where gcc finds registers for more (see `tile.unrolled`)
-    if taps == 1 and (VL == 16 or vectors == 2 and not stream):
-        turn = UNROLLED
+    # pixels to a turn of the loop (see `tile.pxd`): of the other copies gcc keeps sums on the stack
+    cdef int turn = UNROLLED if taps == 1 and (VL == 16 or vectors == 2 and not stream) else 1
     for _v in range(views):
         span = view.spans
         for i in range(taps * channels):
@@ -112,15 +111,14 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
                     xs[t] = block.x + span.x * block.x_pixel + t * a.dh * block.x_row
                 elif taps == 1:
                     n = 0
-            turns = n // turn if n >= LONG else 0
+            turns = n // turn if turn > 1 and n >= LONG else 0
             for _ in range(turns):
                 for _k in range(turn):
                     add_pixel(taps, channels, vectors, xs, y, sums)
                     y += y_step
                     for t in range(taps):
                         xs[t] += step
-                    if turn > 1:
-                        in_order()
+                    in_order()
             for _ in range(n - turns * turn):
                 add_pixel(taps, channels, vectors, xs, y, sums)
                 y += y_step

@@ -10,15 +10,13 @@ The body stands in a loop over equal tiles below one another. It is no luxury: g
 loops early, before it decides what lives in registers, only where a loop encloses them; without
 one the accumulators pass through the stack on the way in and out, some 400 cycles a tile.
 
-A turn of that inner loop takes `UNROLLED` rows of the panel. An Intel core counts and jumps on the
+A turn of that inner loop takes several rows of the panel (`unrolled`). An Intel core counts and jumps on the
 ports that multiply, and a turn of a single row loses them 5 to 15 % of their time (a Zen has ports of
 their own for that); many more rows lose as much again. `in_order` keeps gcc from reading all rows of a
 turn first, for which there are no registers.
 """
 
-from .activation cimport (
-    HARD_SIGMOID, HARD_SWISH, RELU6, SIGMOID, SILU, activate_by,
-)
+from .activation cimport RELU6
 from .ahead cimport LINE, send_for
 from .isa cimport (
     MR1, MR2, MR4, UNROLLED, VL, in_order, vadd, vf, vfma, vfma_held, vload, vload_part, vmax, vmin,
@@ -34,9 +32,9 @@ cdef extern from *:
     const float* BOUNDS[3]
 
 cdef enum:
-    FEW = 4     # tiles
-    MANY = 16   # lines: more than that, stored at once, would be waited for
-    AT_ONCE = 4 # are sent for
+    MANY = 16       # lines: more than that, stored at once, would be waited for
+    AT_ONCE = 4     # are sent for
+    BYTES = 64      # in a line
 
 cdef enum:      # where the result of a tile goes:
     NEAR        # to a nearby cache,
@@ -64,8 +62,8 @@ cdef struct Tile:
     Py_ssize_t y_step
     const float* residual   # lies to y as its rows lie to those of the result; NULL: none
     Py_ssize_t columns      # how many columns of the panel are stored
-    const char* ahead       # what is used next, sent for with each row of the panel; NULL: the panel's start
-    Py_ssize_t ahead_step   # bytes further on with each
+    const char* ahead       # what is used next, sent for meanwhile; NULL: nothing
+    Py_ssize_t ahead_step   # bytes of it for each row of the panel
 
 
 cdef inline void set_activation(Tile* t, int activation) noexcept nogil:
@@ -109,9 +107,19 @@ cdef inline int unrolled(const int mr, const int nv) noexcept nogil:
 
 
 cdef inline int lines_of(Py_ssize_t nbytes) noexcept nogil:
-    """How many lines to send for where ``nbytes`` are multiplied meanwhile: all, up to `AT_ONCE`."""
-    cdef Py_ssize_t line = LINE * sizeof(float)
-    return <int> min(max((nbytes + line - 1) // line, <Py_ssize_t> 1), <Py_ssize_t> AT_ONCE)
+    """How many lines ``nbytes`` take, at least one and at most `AT_ONCE`."""
+    return <int> min(max((nbytes + BYTES - 1) // BYTES, <Py_ssize_t> 1), <Py_ssize_t> AT_ONCE)
+
+
+cdef inline void send_lines(const char* p, int count) noexcept nogil:
+    """Send for up to `AT_ONCE` lines: a loop would count and jump."""
+    if count > 0:
+        send_for(p)
+    if count > 1:
+        send_for(p + BYTES)
+    if count > 2:
+        send_for(p + 2 * BYTES)
+        send_for(p + 3 * BYTES)
 
 
 cdef inline int starts(const int mr, const bint gather) noexcept nogil:
@@ -150,23 +158,24 @@ cdef inline void multiply_row(const int mr, const int nv, const bint gather, con
 
 
 cdef inline void tile(const int mr, const int nv, const bint gather, const int to,
-                      const bint send, const Tile* t) noexcept nogil:
+                      const Tile* t) noexcept nogil:
     """y[i, :] = bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :]
               + residual[i, :]
 
     between the bounds that are relu and relu6; `finish` applies any other. The sum runs in the
     order of taps and channels whatever the tile. y must not overlap a; it may be the residual.
-    Lines of y that lie `BEYOND` are sent for with the first channels, where they are many, and
-    ``t.ahead`` with every turn, where it is to ``send``: a burst of requests would have to be waited
-    for, one a turn is not.
+    Lines of y that lie `BEYOND` are sent for with the first channels, those of a row with each, where
+    they are many, and ``t.ahead`` with every turn: a burst of requests would have to be waited for, these
+    are not.
     """
     cdef int turn = unrolled(mr, nv)
     cdef bint claims = to == BEYOND and mr * nv * VL > MANY * LINE
-    cdef int sent = lines_of(turn * t.ahead_step)
+    cdef Py_ssize_t ahead_step = t.ahead_step
+    cdef int sent = lines_of(turn * ahead_step) if t.ahead != NULL else 0
     cdef vf acc[14 * 4]
     cdef const float* rows[14]
     cdef const float* panel
-    cdef const char* ahead = t.ahead if send and t.ahead != NULL else <const char*> t.panel
+    cdef const char* ahead = t.ahead
     cdef const float* r
     cdef float* y
     cdef vf x
@@ -188,20 +197,18 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const int t
                 rows[i] = (t.rows[tap * t.rows_step + n * mr + i] + t.offset if gather
                            else t.a + tap * t.tap_step + (n * mr + 3 * i) * step)
             for _c in range(depth // turn):
-                for k in range(unrolled(mr, nv)):
+                for k in range(turn):
                     multiply_row(mr, nv, gather, rows, step, _c * turn + k if gather else k,
                                  panel, acc)
                     panel += nv * VL
                     if turn > 1:
                         in_order()
-                if claims and claimed < mr:
-                    claim(nv, t.y_rows[n * mr + claimed] + t.y_offset if gather
-                          else t.y + (n * mr + claimed) * t.y_step)
-                    claimed += 1
-                if send:
-                    for k in range(sent):
-                        send_for(ahead + k * LINE * <Py_ssize_t> sizeof(float))
-                    ahead += turn * t.ahead_step
+                    if claims and claimed < mr:
+                        claim(nv, t.y_rows[n * mr + claimed] + t.y_offset if gather
+                              else t.y + (n * mr + claimed) * t.y_step)
+                        claimed += 1
+                send_lines(ahead, sent)
+                ahead += turn * ahead_step
                 if not gather:
                     for i in range(starts(mr, gather)):
                         rows[i] += turn
@@ -211,6 +218,7 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const int t
                 if not gather:
                     for i in range(starts(mr, gather)):
                         rows[i] += 1
+            ahead += depth % turn * ahead_step
         if t.residual != NULL:
             for i in range(mr):
                 r = t.residual + ((t.y_rows[n * mr + i] + t.y_offset if gather
@@ -233,107 +241,3 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const int t
             else:
                 for j in range(nv):
                     vstore_part(y + j * VL, acc[i * nv + j], lanes(t.columns, j))
-
-
-cdef inline void tiles(const int nv, const bint gather, const int to, const bint send,
-                       const int mr, const Tile* t) noexcept nogil:
-    """The tiles with ``1 <= mr <= tile_rows(nv)`` rows: one specialised copy per height."""
-    if mr == 1:
-        tile(1, nv, gather, to, send, t)
-    elif mr == 2:
-        tile(2, nv, gather, to, send, t)
-    elif mr == 3 and tile_rows(nv) >= 3:
-        tile(3, nv, gather, to, send, t)
-    elif mr == 4 and tile_rows(nv) >= 4:
-        tile(4, nv, gather, to, send, t)
-    elif mr == 5 and tile_rows(nv) >= 5:
-        tile(5, nv, gather, to, send, t)
-    elif mr == 6 and tile_rows(nv) >= 6:
-        tile(6, nv, gather, to, send, t)
-    elif mr == 7 and tile_rows(nv) >= 7:
-        tile(7, nv, gather, to, send, t)
-    elif mr == 8 and tile_rows(nv) >= 8:
-        tile(8, nv, gather, to, send, t)
-    elif mr == 9 and tile_rows(nv) >= 9:
-        tile(9, nv, gather, to, send, t)
-    elif mr == 10 and tile_rows(nv) >= 10:
-        tile(10, nv, gather, to, send, t)
-    elif mr == 11 and tile_rows(nv) >= 11:
-        tile(11, nv, gather, to, send, t)
-    elif mr == 12 and tile_rows(nv) >= 12:
-        tile(12, nv, gather, to, send, t)
-    elif mr == 13 and tile_rows(nv) >= 13:
-        tile(13, nv, gather, to, send, t)
-    elif mr == 14 and tile_rows(nv) >= 14:
-        tile(14, nv, gather, to, send, t)
-
-
-cdef inline void finish_by(const int code, const bint gather, int mr,
-                           const Tile* t) noexcept nogil:
-    cdef float* y
-    cdef Py_ssize_t i
-    for i in range(t.count * mr):
-        y = t.y_rows[i] + t.y_offset if gather else t.y + i * t.y_step
-        activate_by(code, y, y, t.columns)
-
-
-cdef inline void finish(const bint gather, int mr, const Tile* t) noexcept nogil:
-    """y = activation(y), for the tiles just stored: the choice comes once, not with every row."""
-    if t.activation == SIGMOID:
-        finish_by(SIGMOID, gather, mr, t)
-    elif t.activation == SILU:
-        finish_by(SILU, gather, mr, t)
-    elif t.activation == HARD_SIGMOID:
-        finish_by(HARD_SIGMOID, gather, mr, t)
-    elif t.activation == HARD_SWISH:
-        finish_by(HARD_SWISH, gather, mr, t)
-
-
-cdef inline void tiles_of_width(const int nv, const bint gather, const int to,
-                                const bint send, const int mr, const Tile* t) noexcept nogil:
-    """The tiles that are ``nv`` = 4, 2 or 1 vectors wide; each kernel wraps it once."""
-    if nv == 4:
-        tiles(4, gather, to, send, mr, t)
-    elif nv == 2:
-        tiles(2, gather, to, send, mr, t)
-    else:
-        tiles(1, gather, to, send, mr, t)
-    if t.activation > RELU6:
-        finish(gather, mr, t)
-
-
-ctypedef void (*Multiply)(int nv, int mr, const Tile*) noexcept nogil  # a kernel's `tiles_of_width`
-
-
-cdef inline void stack_equal(Multiply multiply, Py_ssize_t tiles, int mr, int nv,
-                             Tile* t) noexcept nogil:
-    """``tiles`` tiles of ``mr`` rows; ``t`` moves on to what lies below them.
-
-    What `finish` is to do again comes a few at a time, while it is in the first-level cache.
-    """
-    cdef Py_ssize_t together
-    while tiles > 0:
-        together = min(tiles, <Py_ssize_t> FEW) if t.activation > RELU6 else tiles
-        t.count = together
-        multiply(nv, mr, t)
-        t.a += together * mr * t.row_step
-        t.y += together * mr * t.y_step
-        if t.residual != NULL:
-            t.residual += together * mr * t.y_step
-        if t.ahead != NULL:
-            t.ahead += together * t.taps * t.depth * t.ahead_step
-        tiles -= together
-
-
-cdef inline Py_ssize_t tile_count(Py_ssize_t rows, int height) noexcept nogil:
-    """Tiles that ``rows`` rows are cut into, where ``height`` is the most they hold."""
-    return (rows + height - 1) // height
-
-
-cdef inline void stack(Multiply multiply, Py_ssize_t rows, int height, int nv,
-                       Tile* t) noexcept nogil:
-    """``rows`` evenly spaced rows from ``t.a`` and ``t.y`` on, in tiles of nearly equal height."""
-    cdef Py_ssize_t tiles = tile_count(rows, height)
-    cdef Py_ssize_t low = rows // max(tiles, <Py_ssize_t> 1), taller = rows - low * tiles
-    stack_equal(multiply, taller, <int> low + 1, nv, t)
-    stack_equal(multiply, tiles - taller, <int> low, nv, t)

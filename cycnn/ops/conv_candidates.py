@@ -15,6 +15,7 @@ from .correlation import Correlation
 from .dense import (
     ITEM_FLOPS,
     ITEMS,
+    NEAR_BYTES,
     TILES_OPTIONS,
     Product,
     Reads,
@@ -314,7 +315,6 @@ def _emit_neighbours(c: Correlation, target: Target, reads: Reads, y: Buffer) ->
 # sizes share packed weights.
 DEEP = 256
 TILES = 16  # in a block of pixels, whose table of pointers is to stay near
-AHEAD_BYTES = 2**19  # of weights: more are not near when their next panel's turn comes
 
 
 def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
@@ -346,7 +346,7 @@ def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         panel_blocks=panels if by_panel else panel_blocks,
         whole_rows=_cut_by_rows(c, nv, height),
         panels_first=panels_first or by_panel,
-        panels_ahead=nbytes > AHEAD_BYTES and not by_panel,
+        panels_ahead=nbytes > NEAR_BYTES and not by_panel,
         activation=c.activation,
         x_step=c.x_step,
         y_step=c.y_step,

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from .base import Cost
-from .dense import ByPanel, packs_by_panel
+from .dense import NEAR_BYTES, ByPanel, packs_by_panel
 
 if TYPE_CHECKING:
     from ..plan.lower import Buffer, Target
@@ -44,7 +44,6 @@ PRICES = {  # by stride
     2: _Prices({2: 250, 4: 900}, near=2, far=11, hidden=False, pack=40, gain=1.1),
 }
 FAR = 2**24  # bytes
-AHEAD_BYTES = 2**19  # of weights: more are sent for
 THIN = 32  # channels; below, direct convolution reaches 0.8 of the peak, else 0.95
 WORTH = 2**21  # flops of an image; below, nothing is to be gained
 
@@ -56,13 +55,14 @@ BLOCK_BYTES = {1: 5 * 2**17, 2: 5 * 2**18}
 BLOCKS = 16  # at least, or else it is done in two steps
 STEP_TILES = 64  # most, of a block of the second step
 STEP_OPTIONS = (32, 64, 128)
-STEP_ITEMS = 32  # wanted there, but of no fewer tiles than
-FEWEST = 16  # for all weights are read again for each block;
-FEWEST_OPTIONS = (8, 16)  # fewer serve many threads
+STEP_ITEMS = 32  # wanted there
+STEP_FEWEST = 16  # tiles of a block of the second step, for each block reads all weights again
+STEP_FEWEST_OPTIONS = (8, 16)  # many threads may prefer more blocks
 STEP_BYTES = 2**23  # of transformed images that pass from one step to the other
-# Channels from which, and to which, panels are narrow if tall tiles hold more sums: images are small. With
-# still more of them wide tiles, which read less in all, are faster by a tenth (on an Intel Xeon).
-DEEP = 128, 512
+# Channels from which panels are narrow if tall tiles hold more sums, for images are small; and from which
+# wide ones are a tenth faster (on an Intel Xeon) where neither few tiles nor packing in every call ask for
+# many panels.
+DEEP, DEEPEST = 128, 512
 
 
 def applies(c: Correlation, target: Target) -> bool:
@@ -145,9 +145,9 @@ class _Work(NamedTuple):
         return pack.panel_bytes(self.m, self.c.depth, self.c.filters, self.nv)
 
     @property
-    def panels_are_far(self) -> bool:
-        """Whether weights are beyond the nearer caches when their turn comes."""
-        return self.panel_bytes > AHEAD_BYTES
+    def sends_panels(self) -> bool:
+        """Whether weights, too large for the nearer caches, are sent for before their turn comes."""
+        return self.panel_bytes > NEAR_BYTES
 
     def packing(self) -> tuple[tuple, int]:
         """The kernel that transforms the weights, and how many bytes that makes; neither depends on the
@@ -187,7 +187,8 @@ class _Work(NamedTuple):
 def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
     """Emit blocks that go from pixels to pixels, or two steps where those are few or large."""
     pack = target.kernels.pack
-    nv = pack.panel_vectors(c.filters, tall=DEEP[0] <= c.depth < DEEP[1])
+    many = target.purpose == "latency" or target.is_live(reads.w)
+    nv = pack.panel_vectors(c.filters, tall=c.depth >= DEEP and (c.depth < DEEPEST or many))
     work = _Work(m, c, target, nv)
     height = pack.tile_height(nv)
     block = height * max(1, BLOCK_TILES // height)
@@ -198,12 +199,12 @@ def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
     if steps == 1:
         options = tuple(height * n for n in BLOCK_OPTIONS)
         block = target.choose("tiles", problem, options, block)
-        form = {"activation": c.activation, "panels_ahead": work.panels_are_far}
+        form = {"activation": c.activation, "panels_ahead": work.sends_panels}
         kernel = work.kernel("convolve", 0, work.tiles, block, **form)
         reads.emit(target, kernel, reads.pack(target, *work.packing()), y)
         return
     bounds = (
-        target.choose("fewest tiles of a step", problem, FEWEST_OPTIONS, FEWEST),
+        target.choose("fewest tiles of a step", problem, STEP_FEWEST_OPTIONS, STEP_FEWEST),
         target.choose("tiles of a step", problem, STEP_OPTIONS, STEP_TILES),
     )
     most = max(STEP_BYTES // work.transformed_bytes(1, 1), 1)
@@ -236,7 +237,7 @@ def _emit_two_steps(
     work.target.emit(kernel, [reads.x], [v], cost=Cost(0, moved))
     panels_first = isinstance(packed, ByPanel) or v.nbytes * work.panels < work.panel_bytes * blocks
     form = {"panels_first": panels_first, "activation": c.activation}
-    form["panels_ahead"] = work.panels_are_far and not isinstance(packed, ByPanel)
+    form["panels_ahead"] = work.sends_panels and not isinstance(packed, ByPanel)
     kernel = work.kernel("multiply", first, last, block, **form)
     flops = 2 * _points(work.m, c) * tiles * c.depth * c.filters
     cost = Cost(flops, v.nbytes + work.panel_bytes)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ITEMS",
     "ITEM_FLOPS",
+    "NEAR_BYTES",
     "TILES_OPTIONS",
     "ByPanel",
     "Dense",
