@@ -26,11 +26,8 @@ __all__ = ["CANDIDATES", "emit_chunks", "lower_gradient"]
 
 # of a core's second-level cache: for a block, the next one and sums, not for copies of x
 CACHE_BYTES = 256 * 1024
-# The fewest and most pixels in a block; 400 holds 7 rows of 56, 14 of 28. Several taps of a window read them
-# again from the second-level cache; for the one tap of 1x1, a tile's channels and a panel's of all pixels
-# are to fit the first-level one.
-BLOCK = (96, 400)
-BLOCK_OF_ONE_TAP = (96, 128)
+BLOCK = (96, 400)  # the fewest and most pixels in a block; 400 holds 7 rows of 56, 14 of 28
+BLOCK_OF_ONE_TAP = (96, 128)  # what a tile and a panel read of them fits the first-level cache
 FLOPS_PER_BYTE = 10  # arithmetic of a core in the time it takes to read a byte again,
 FLOPS_PER_PARTIAL = 300  # and to write a partial sum, read it and add it
 STREAM_BYTES = 2**21  # of a gradient: the caches are needed for what is left of the step
