@@ -193,7 +193,7 @@ def steps_of(op, arrays, tier: str = TIERS[0], purpose: str = "latency") -> list
 
 
 def kernels_of(op, arrays, tier: str = TIERS[0], purpose: str = "latency") -> list[str]:
-    """The names of their kernels."""
+    """The names of the kernels that serve ``op``."""
     return [step.kernel.name for step in steps_of(op, arrays, tier, purpose)]
 
 

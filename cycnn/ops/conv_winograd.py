@@ -236,8 +236,11 @@ def _emit_two_steps(
     moved = 4 * c.images * math.prod(c.x_shape) * tiles // work.tiles + v.nbytes
     work.target.emit(kernel, [reads.x], [v], cost=Cost(0, moved))
     panels_first = isinstance(packed, ByPanel) or v.nbytes * work.panels < work.panel_bytes * blocks
-    form = {"panels_first": panels_first, "activation": c.activation}
-    form["panels_ahead"] = work.sends_panels and not isinstance(packed, ByPanel)
+    form = {
+        "panels_first": panels_first,
+        "panels_ahead": work.sends_panels and not isinstance(packed, ByPanel),
+        "activation": c.activation,
+    }
     kernel = work.kernel("multiply", first, last, block, **form)
     flops = 2 * _points(work.m, c) * tiles * c.depth * c.filters
     cost = Cost(flops, v.nbytes + work.panel_bytes)
