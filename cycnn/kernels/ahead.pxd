@@ -4,7 +4,9 @@ cdef extern from *:
     void __builtin_prefetch(const void*, int, int) noexcept nogil
 
 cdef enum:
-    LINE = 16       # floats in a cache line
+    LINE = 16       # floats in a cache line,
+    BYTES = 64      # and bytes
+    AT_ONCE = 4     # lines that `send_lines` sends for, at most
 
 cdef struct Ahead:
     # what will be used of a tensor and is not on its way yet: ``rows`` of ``width`` floats, ``stride``
@@ -16,6 +18,22 @@ cdef struct Ahead:
 cdef inline void send_for(const char* p) noexcept nogil:
     """Have the line that holds p brought to the second-level cache, or nearer."""
     __builtin_prefetch(p, 0, 2)
+
+
+cdef inline int lines_of(Py_ssize_t nbytes) noexcept nogil:
+    """How many lines ``nbytes`` take, at least one and at most `AT_ONCE`."""
+    return <int> min(max((nbytes + BYTES - 1) // BYTES, <Py_ssize_t> 1), <Py_ssize_t> AT_ONCE)
+
+
+cdef inline void send_lines(const char* p, int count) noexcept nogil:
+    """Send for up to `AT_ONCE` lines: a loop would count and jump."""
+    if count > 0:
+        send_for(p)
+    if count > 1:
+        send_for(p + BYTES)
+    if count > 2:
+        send_for(p + 2 * BYTES)
+        send_for(p + 3 * BYTES)
 
 
 cdef inline Ahead span(const float* begin, Py_ssize_t size) noexcept nogil:

@@ -110,17 +110,10 @@ cdef void prepare(const Attributes* a, Work* work, Py_ssize_t spatial, const flo
                                         work.first[i + 1] - work.first[i], work.tap + i * a.taps)
 
 
-cdef inline Py_ssize_t panel_size(const Attributes* a) noexcept nogil:
-    """Floats of a panel."""
-    return a.taps * a.depth * a.nv * VL
-
-
-cdef inline const float* panel_of(const Attributes* a, const float* panels,
-                                  Py_ssize_t part) noexcept nogil:
-    """The first panel of a part: a block of panels of a group."""
-    cdef Py_ssize_t block = part % a.panel_blocks
-    return panels + (part // a.panel_blocks * a.panels
-                     + a.panels * block // a.panel_blocks) * panel_size(a)
+cdef inline Py_ssize_t first_panel(const Attributes* a, Py_ssize_t part) noexcept nogil:
+    """Number, counted through all groups, of the first panel of a part: a block of panels of a group."""
+    return (part // a.panel_blocks * a.panels
+            + a.panels * (part % a.panel_blocks) // a.panel_blocks)
 
 
 cdef inline Py_ssize_t next_part(const Attributes* a, Py_ssize_t part, Py_ssize_t item,
@@ -134,21 +127,23 @@ cdef inline Py_ssize_t next_part(const Attributes* a, Py_ssize_t part, Py_ssize_
 
 
 cdef void multiply(const Attributes* a, const Work* work, const float* panels, const float* b,
-                   float* y, const float* residual, Py_ssize_t group, Py_ssize_t panel,
-                   Py_ssize_t last, const float* after) noexcept nogil:
-    """The pixels of ``work`` times panels ``panel`` to ``last`` of ``group``; panel ``after`` is next."""
+                   float* y, const float* residual, Py_ssize_t part,
+                   Py_ssize_t after) noexcept nogil:
+    """The pixels of ``work`` times the panels of ``part``; those of part ``after`` are next."""
     cdef Tile t
-    cdef Py_ssize_t width = a.nv * VL, i, m, p
-    cdef Py_ssize_t size = panel_size(a), share, rows
+    cdef Py_ssize_t width = a.nv * VL, size = a.taps * a.depth * width
+    cdef Py_ssize_t group = part // a.panel_blocks, last = first_panel(a, part + 1)
+    cdef Py_ssize_t panel, p, i, m, share, rows
     cdef const float* next_panel
     cdef int mr
     t.count, t.depth, t.rows_step, t.offset = 1, a.depth, work.pixels.step, group * a.depth
     t.bias, t.y, t.residual = NULL, y, residual
     send_nothing(&t)
     set_activation(&t, a.activation)
-    for p in range(panel, last):
-        t.panel = panels + (group * a.panels + p) * size
-        next_panel = after if p == last - 1 else t.panel + size
+    for panel in range(first_panel(a, part), last):
+        p = panel - group * a.panels
+        t.panel = panels + panel * size
+        next_panel = panels + (panel + 1 if panel + 1 < last else first_panel(a, after)) * size
         if b != NULL:
             t.bias = b + group * a.columns + p * width
         t.y_offset = group * a.columns + p * width
@@ -174,7 +169,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef const float* residual = <const float*> buffers[step.operand[3]]
     cdef float* y = <float*> buffers[step.operand[4]]
     cdef Py_ssize_t parts = a.groups * a.panel_blocks, spatials = step.items // parts
-    cdef Py_ssize_t item, spatial, part, j, prepared = -1
+    cdef Py_ssize_t item, spatial, part, prepared = -1
     cdef Work work
     lay_out(a, &work, scratch)
     for item in range(begin, end):
@@ -183,10 +178,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
         if spatial != prepared:
             prepare(a, &work, spatial, x, y)
             prepared = spatial
-        j = part % a.panel_blocks
-        multiply(a, &work, panels, b, y, residual, part // a.panel_blocks,
-                 a.panels * j // a.panel_blocks, a.panels * (j + 1) // a.panel_blocks,
-                 panel_of(a, panels, next_part(a, part, item, spatials)))
+        multiply(a, &work, panels, b, y, residual, part, next_part(a, part, item, spatials))
 
 
 def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_blocks, panel_blocks,

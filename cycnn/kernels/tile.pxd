@@ -17,7 +17,7 @@ turn first, for which there are no registers.
 """
 
 from .activation cimport RELU6
-from .ahead cimport LINE, send_for
+from .ahead cimport LINE, lines_of, send_for, send_lines
 from .isa cimport (
     MR1, MR2, MR4, UNROLLED, VL, in_order, vadd, vf, vfma, vfma_held, vload, vload_part, vmax, vmin,
     vset1, vstore, vstore_part, vstream, vzero,
@@ -32,9 +32,7 @@ cdef extern from *:
     const float* BOUNDS[3]
 
 cdef enum:
-    MANY = 16       # lines: more than that, stored at once, would be waited for
-    AT_ONCE = 4     # are sent for
-    BYTES = 64      # in a line
+    MANY = 16   # lines: more than that, stored at once, would be waited for
 
 cdef enum:      # where the result of a tile goes:
     NEAR        # to a nearby cache,
@@ -104,22 +102,6 @@ cdef inline int unrolled(const int mr, const int nv) noexcept nogil:
     """Rows of the panel in a turn of the loop of that tile: with few registers, gcc finds enough of them
     for several only where rows are held, which `vfma_held` sees to."""
     return UNROLLED if VL == 16 or mr < nv else 1
-
-
-cdef inline int lines_of(Py_ssize_t nbytes) noexcept nogil:
-    """How many lines ``nbytes`` take, at least one and at most `AT_ONCE`."""
-    return <int> min(max((nbytes + BYTES - 1) // BYTES, <Py_ssize_t> 1), <Py_ssize_t> AT_ONCE)
-
-
-cdef inline void send_lines(const char* p, int count) noexcept nogil:
-    """Send for up to `AT_ONCE` lines: a loop would count and jump."""
-    if count > 0:
-        send_for(p)
-    if count > 1:
-        send_for(p + BYTES)
-    if count > 2:
-        send_for(p + 2 * BYTES)
-        send_for(p + 3 * BYTES)
 
 
 cdef inline int starts(const int mr, const bint gather) noexcept nogil:
