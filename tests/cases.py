@@ -14,6 +14,7 @@ from convolutions import (
     APART,
     CHANNELS,
     CONVOLUTIONS,
+    DEEP,
     DEPTHWISE,
     EPILOGUES,
     FAR_STEPS,
@@ -69,7 +70,10 @@ DENSE = [
     (7, 33, 130),
     (128, 84, 10),
     (129, 257, 65),
+    # sums of two parts and of three
     (13, 1030, 70),
+    (7, 2200, 150),
+    (2, 70, 1100),
 ]
 
 # columns that leave half a vector of some tier empty: every height of a tile, odd and even depths, and
@@ -224,6 +228,8 @@ CASES = [
     *(case(DenseBackwardData(), (n, u), (i, u)) for n, i, u in DENSE),
     *(case(DenseBackwardWeight(), (n, i), (n, u)) for n, i, u in DENSE),
     *(case(DenseBackwardWeight(True), (n, i), (n, u), (i, u)) for n, i, u in DENSE[::3]),
+    *(DEEP.forward(True, f, residual=True) for f in (None, "relu", "silu")),
+    *(DEEP.backward_data(residual) for residual in (False, True)),
     *(case(BiasGradient(), (3, 4, n)) for n in CHANNELS),
     *(case(BiasGradient(True), (n, 17), (17,)) for n in range(31)),
     case(BiasGradient(), (2, 70, 71, 5)),

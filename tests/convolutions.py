@@ -161,6 +161,8 @@ POINTWISE = [
     depthwise((2, 20, 20, 40), 1),
     depthwise((3, 1, 1, 40), 1, 2),
 ]
+# a product whose sums take several parts, also those of its gradient
+DEEP = C((1, 2, 9, 1100), 1030, window(1))
 # of which only gradients of weights are taken, large enough for chunks and for bands within them
 SPLIT_DEPTHWISE = [
     depthwise((3, 9, 8, 330), 5, 1, "same"),

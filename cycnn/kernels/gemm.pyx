@@ -4,11 +4,14 @@
 
 a and y are row-major, their rows as far apart as the attributes say, and must not overlap; w comes
 packed from `pack.rows` or `pack.columns`; b and the residual may be absent, and the residual, laid
-out like y, may be y. An item is a block of rows times a block of panels.
+out like y, may be y. An item is a block of rows times a block of panels. Sums over more than `DEPTH`
+channels come in parts, whatever the rows, so that the part of a panel which several tiles read one
+after the other stays in the second-level cache.
 """
 
 from libc.string cimport memset
 
+from .activation cimport LINEAR
 from .isa cimport VL, vstream_end
 from .stack cimport Multiply, stack, tile_count, tiles_of_width
 from .step cimport Step, kernel
@@ -17,6 +20,8 @@ from .tile cimport BEYOND, PAST, Tile, can_stream, send_nothing, set_activation,
 cdef enum:
     SPREAD = 2  # rows of a are sent for where at most so many times as long lie from one to the next,
     SOON = 4    # while so many panels are multiplied
+    DEPTH = 1024    # terms of a sum at most, before the next rows of a: their part of a panel stays near
+    NEXT = 16384    # bytes from what one tile multiplies to what it sends for
 
 cdef struct Attributes:
     Py_ssize_t rows
@@ -42,6 +47,35 @@ cdef void stream_tiles(int nv, int mr, const Tile* t) noexcept nogil:
     tiles_of_width(nv, False, PAST, mr, t)
 
 
+cdef inline void send_panel(const Attributes* a, Tile* t, Py_ssize_t depth,
+                            Py_ssize_t tiles) noexcept nogil:
+    """Have what lies behind ``depth`` rows of a panel sent for while ``tiles`` tiles multiply them.
+
+    A single tile asks for what it comes to soon: more would push out of the cache what waits there.
+    """
+    cdef Py_ssize_t width = a.nv * VL * sizeof(float)
+    t.ahead = <const char*> t.panel + (depth * width if tiles > 1 else <Py_ssize_t> NEXT)
+    t.ahead_step = width // tiles
+
+
+cdef void multiply_panel(const Attributes* a, Multiply by_width, Tile* t, const float* x, float* y,
+                         Py_ssize_t rows) noexcept nogil:
+    """``rows`` rows times the panel at ``t.panel``, a deep one in parts, each added to those before."""
+    cdef Py_ssize_t parts = (a.depth + DEPTH - 1) // DEPTH, done = 0, k
+    cdef int height = tile_rows(a.nv)
+    for k in range(parts):
+        t.depth = a.depth * (k + 1) // parts - done
+        t.a, t.y = x + done, y
+        set_activation(t, a.activation if k == parts - 1 else LINEAR)
+        if k > 0:
+            t.bias, t.residual = NULL, y
+        if a.panels_stream:
+            send_panel(a, t, t.depth, tile_count(rows, height))
+        stack(by_width, rows, height, a.nv, t)
+        t.panel += t.depth * a.nv * VL
+        done += t.depth
+
+
 cdef void multiply(const Attributes* a, Multiply by_width, Tile* t, const float* x, const float* panels,
                    const float* b, float* y, const float* residual, Py_ssize_t rows,
                    Py_ssize_t panel, Py_ssize_t last) noexcept nogil:
@@ -52,20 +86,17 @@ cdef void multiply(const Attributes* a, Multiply by_width, Tile* t, const float*
         t.ahead = <const char*> (x + rows * a.a_step)
         t.ahead_step = rows * a.a_step * sizeof(float) // (
             tiles * a.depth * min(last - panel, <Py_ssize_t> SOON))
+    t.panel = panels + panel * a.depth * width
     for p in range(panel, last):
-        t.panel = panels + p * a.depth * width
-        if a.panels_stream:             # the next panel
-            t.ahead = <const char*> (t.panel + a.depth * width)
-            t.ahead_step = width * sizeof(float) // tiles
-        elif p == panel + SOON:
+        if p == panel + SOON:
             send_nothing(t)
+        t.bias, t.residual = b, residual
         if b != NULL:
-            t.bias = b + p * width
+            t.bias += p * width
         if residual != NULL:
-            t.residual = residual + p * width
+            t.residual += p * width
         t.columns = min(width, a.columns - p * width)
-        t.a, t.y = x, y + p * width
-        stack(by_width, rows, tile_rows(a.nv), a.nv, t)
+        multiply_panel(a, by_width, t, x, y + p * width, rows)
 
 
 cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
@@ -78,11 +109,10 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef float* y = <float*> buffers[step.operand[4]]
     cdef Py_ssize_t item, i, j, row
     cdef Tile t
-    cdef bint stream = a.stream and can_stream(y, a.y_step, a.nv, a.activation)
+    cdef bint stream = (a.stream and a.depth <= DEPTH
+                        and can_stream(y, a.y_step, a.nv, a.activation))
     cdef Multiply tiles = stream_tiles if stream else multiply_tiles
-    t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.a_step, 0
-    t.y_step, t.bias, t.residual = a.y_step, NULL, NULL
-    set_activation(&t, a.activation)
+    t.taps, t.tap, t.row_step, t.tap_step, t.y_step = 1, NULL, a.a_step, 0, a.y_step
     for item in range(begin, end):
         i = item % a.row_blocks if a.panels_first else item // a.panel_blocks
         j = item // a.row_blocks if a.panels_first else item % a.panel_blocks

@@ -104,17 +104,24 @@ cdef void rows_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_
 
 cdef void transpose_taps(const float* w, Py_ssize_t tap_step, Py_ssize_t step, Py_ssize_t rows,
                          Py_ssize_t columns, float* to) noexcept nogil:
-    """to[8 - tap, i, j] = w[tap * tap_step + j * step + i] for i < rows, j < columns; else 0"""
+    """to[8 - tap, i, j] = w[tap * tap_step + j * step + i] for i < rows, j < columns; else 0
+
+    What follows one another in memory is read soon after one another, or it would come line by line.
+    """
     cdef vf block[VL]
-    cdef Py_ssize_t tap, j
+    cdef Py_ssize_t tap, i, j
     for tap in range(TAPS):
-        for j in range(VL):
-            block[j] = vzero()
-            if j < columns:
-                block[j] = vload(w + j * step) if rows >= VL else vload_part(w + j * step, rows)
-        vtranspose(block)
-        for j in range(VL):
-            vstore(to + ((TAPS - 1 - tap) * VL + j) * VL, block[j])
+        i = 0
+        while i < rows:
+            for j in range(VL):
+                block[j] = vzero()
+                if j < columns:
+                    block[j] = (vload(w + j * step + i) if i + VL <= rows
+                                else vload_part(w + j * step + i, rows - i))
+            vtranspose(block)
+            for j in range(VL):
+                vstore(to + ((TAPS - 1 - tap) * ROWS + i + j) * VL, block[j])
+            i += VL
         w += tap_step
 
 
@@ -125,22 +132,19 @@ cdef void columns_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssi
     cdef const float* w = <const float*> buffers[step.operand[0]]
     cdef float* panels = <float*> buffers[step.operand[1]]
     cdef float* taps = <float*> scratch
-    cdef Py_ssize_t width = a.nv * VL, item, p, i, last, v, column
+    cdef Py_ssize_t width = a.nv * VL, item, p, first, v, column
     cdef Rows rows
-    rows.w, rows.row_step, rows.vector_step, rows.tap_step = taps, VL, TAPS * VL * VL, VL * VL
+    rows.w, rows.row_step, rows.vector_step, rows.tap_step = taps, VL, TAPS * ROWS * VL, ROWS * VL
     rows.columns = width
     for item in range(begin, end):
         p = item // a.runs
-        i = (item - p * a.runs) * ROWS
-        last = min(i + ROWS, a.depth)
-        while i < last:
-            rows.count = min(<Py_ssize_t> VL, last - i)
-            for v in range(a.nv):
-                column = p * width + v * VL
-                transpose_taps(w + column * a.depth + i, a.columns * a.depth, a.depth, rows.count,
-                               a.columns - column, taps + v * TAPS * VL * VL)
-            transform_rows_of(a, &rows, panels + p * a.points * a.point + i * width)
-            i += VL
+        first = (item - p * a.runs) * ROWS
+        rows.count = min(<Py_ssize_t> ROWS, a.depth - first)
+        for v in range(a.nv):
+            column = p * width + v * VL
+            transpose_taps(w + column * a.depth + first, a.columns * a.depth, a.depth, rows.count,
+                           a.columns - column, taps + v * TAPS * ROWS * VL)
+        transform_rows_of(a, &rows, panels + p * a.points * a.point + first * width)
 
 
 cdef object offer(str name, Run run, int m, int stride, Py_ssize_t depth, Py_ssize_t columns,
@@ -162,7 +166,7 @@ def rows(m, stride, depth, columns, nv):
 
 def columns(m, depth, columns, nv):
     """w (3, 3, columns, depth) -> panels for the gradient of the data"""
-    scratch = 4 * nv * TAPS * VL * VL
+    scratch = 4 * nv * TAPS * ROWS * VL
     return offer(f"winograd{m}_pack_columns", columns_run, m, 1, depth, columns, nv, scratch)
 
 

@@ -40,7 +40,7 @@ class _Prices(NamedTuple):
 
 
 PRICES = {  # by stride
-    1: _Prices({2: 250, 4: 700}, near=4, far=11, hidden=True, pack=5, gain=1),
+    1: _Prices({2: 250, 4: 700}, near=4, far=11, hidden=True, pack=8, gain=1),
     2: _Prices({2: 250, 4: 900}, near=2, far=11, hidden=False, pack=40, gain=1.1),
 }
 FAR = 2**24  # bytes
@@ -48,10 +48,13 @@ THIN = 32  # channels; below, direct convolution reaches 0.8 of the peak, else 0
 WORTH = 2**21  # flops of an image; below, nothing is to be gained
 
 # How tiles of the image are grouped; no bits depend on it.
-BLOCK_TILES = 12  # about, of a block that one thread takes from pixels to pixels
+BLOCK_TILES = 12  # about, of a block that one thread takes from pixels to pixels,
+FAR_BLOCK_TILES = 28  # where weights, which every block reads, are far larger than its cache
+FAR_BLOCK_WEIGHTS = 2**22  # bytes
 BLOCK_OPTIONS = (1, 2, 4, 8)  # that many times the height of a tile of products
 # most bytes of one, by stride: it stays in the second-level cache, or nearly so
 BLOCK_BYTES = {1: 5 * 2**17, 2: 5 * 2**18}
+FAR_BLOCK_BYTES = {1: 2**20, 2: 5 * 2**18}
 BLOCKS = 16  # at least, or else it is done in two steps
 STEP_TILES = 64  # most, of a block of the second step
 STEP_OPTIONS = (32, 64, 128)
@@ -149,6 +152,13 @@ class _Work(NamedTuple):
         """Whether weights, too large for the nearer caches, are sent for before their turn comes."""
         return self.panel_bytes > NEAR_BYTES
 
+    def block(self, height: int) -> tuple[int, bool]:
+        """Tiles of one that a thread takes from pixels to pixels, and whether it stays in the cache."""
+        far = self.panel_bytes > FAR_BLOCK_WEIGHTS
+        block = height * max(1, (FAR_BLOCK_TILES if far else BLOCK_TILES) // height)
+        limit = (FAR_BLOCK_BYTES if far else BLOCK_BYTES)[self.c.rows.in_step]
+        return block, self.transformed_bytes(block, block) <= limit
+
     def packing(self) -> tuple[tuple, int]:
         """The kernel that transforms the weights, and how many bytes that makes; neither depends on the
         size of an image, so that plans share them."""
@@ -191,8 +201,7 @@ def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
     nv = pack.panel_vectors(c.filters, tall=c.depth >= DEEP and (c.depth < DEEPEST or many))
     work = _Work(m, c, target, nv)
     height = pack.tile_height(nv)
-    block = height * max(1, BLOCK_TILES // height)
-    fits = work.transformed_bytes(block, block) <= BLOCK_BYTES[c.rows.in_step]
+    block, fits = work.block(height)
     problem = (m, c, *reads.present)
     steps = 1 if fits and work.tiles > block * (BLOCKS - 1) else 2
     steps = target.choose("steps", problem, (1, 2), steps)
@@ -208,10 +217,11 @@ def emit(m: int, c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         target.choose("tiles of a step", problem, STEP_OPTIONS, STEP_TILES),
     )
     most = max(STEP_BYTES // work.transformed_bytes(1, 1), 1)
-    by_panel = work.tiles <= most and packs_by_panel(target, reads.w, work.panels, work.panel_bytes)
+    passes = math.ceil(work.tiles / most)
+    by_panel = passes <= 1 and packs_by_panel(target, reads.w, work.panels, work.panel_bytes)
     packed = reads.pack(target, *work.packing(), work.panels if by_panel else 0)
-    for first in range(0, work.tiles, most):
-        last = min(first + most, work.tiles)
+    for n in range(passes):
+        first, last = (work.tiles * k // passes for k in (n, n + 1))
         _emit_two_steps(work, reads, packed, y, first, last, bounds)
 
 
