@@ -8,7 +8,7 @@ import convolutions
 import oracle
 import runner
 from cycnn.ops import weight_gradient_candidates
-from cycnn.ops.weight_gradient_candidates import DepthwiseSplit
+from cycnn.ops.weight_gradient_split import DepthwiseSplit
 
 tiers = pytest.mark.parametrize("tier", runner.TIERS)
 

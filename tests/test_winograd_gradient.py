@@ -14,6 +14,7 @@ from cycnn.graph.ir import Graph
 from cycnn.ops import weight_gradient_candidates
 from cycnn.ops.conv import Conv2D
 from cycnn.ops.weight_gradient import Conv2DBackwardWeight
+from cycnn.ops.weight_gradient_split import WinogradSplit
 from cycnn.plan.lower import lower
 
 SAME = window(3, padding="same")
@@ -95,7 +96,7 @@ def test_an_exact_block_excludes_transforms():
 @pytest.mark.parametrize("cut", [(1, 1, 1, 7), (3, 1, 2, 7), (1, 3, 1, 100), (5, 2, 3, 1)])
 @pytest.mark.parametrize("w", [SAME, window(3, 1, "same", (2, 3))], ids=["near", "dilated"])
 def test_every_cut_sums_all_tiles(monkeypatch, w, cut, accumulate, algorithm, tier):
-    split = weight_gradient_candidates.WinogradSplit(*cut)
+    split = WinogradSplit(*cut)
     monkeypatch.setattr(weight_gradient_candidates, "winograd_split", lambda *_: (0.0, split))
     layer = Convolution((2, 11, 9, 50), 82, w, algorithm=algorithm)
     case = layer.backward_weight(accumulate)

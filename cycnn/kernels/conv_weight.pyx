@@ -23,9 +23,9 @@ its sum to ``out[z]`` and `reduce.chunks` adds them up in order, so the bits dep
 
 from libc.string cimport memset
 
-from .ahead cimport LINE, Ahead, fetch, lines
+from .ahead cimport LINE, Ahead, lines
 from .isa cimport MR2, VL, vstream_end
-from .outer cimport NR, TALL, Attributes, Block, View, walk
+from .outer cimport NR, PIECE, TALL, Attributes, Block, View, walk
 from .step cimport Step, kernel
 from .weight_blocks cimport (
     Part, copy_rows, copy_tiles, count, find_spans, pack_panel, rows_of_a_block, spans_of_tap,
@@ -235,11 +235,10 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* x, cons
     cdef Py_ssize_t panels = count(group_k, NR)
     cdef Py_ssize_t panel, k0, width, tiles, together, rows, i, i0, i1, r
     cdef const float* from_dy
-    # lines of the next block to send for with every tile
-    rows = (r1 - r0) * a.s * count(
+    cdef Py_ssize_t pieces = (r1 - r0) * a.s * max(
+        (block.end - block.begin) // PIECE, <Py_ssize_t> 1) * count(
         count(a.channels, TALL), a.channel_blocks) * count(panels, a.panel_blocks)
-    cdef Py_ssize_t x_lines = count(lines(&ahead[0]), rows)
-    cdef Py_ssize_t dy_lines = count(lines(&ahead[1]), rows)
+    block.ahead, block.lines = ahead, count(lines(&ahead[0]) + lines(&ahead[1]), pieces)
     for panel in range(part.panel * panels // a.panel_blocks,
                        (part.panel + 1) * panels // a.panel_blocks):
         k0 = g * group_k + panel * NR
@@ -261,8 +260,8 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* x, cons
             r = r0
             while r < r1:
                 rows = together if r + together <= r1 else 1
-                fetch(&ahead[0], x_lines * a.s)
-                fetch(&ahead[1], dy_lines * a.s)
+                if ahead[0].rows == 0:
+                    block.ahead = &ahead[1]
                 row_of_taps(a, block, part, table, r, rows, i * a.channels // tiles,
                             (i + 1) * a.channels // tiles, k0, width, out)
                 r += rows

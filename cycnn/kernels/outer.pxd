@@ -4,6 +4,7 @@
 broadcasts x, loads vectors of dy, and skips the pixels whose tap falls outside the image.
 """
 
+from .ahead cimport Ahead, fetch
 from .isa cimport (
     MR1, UNROLLED, VL, in_order, vadd, vf, vfma, vload, vload_part, vset1, vstore, vstore_part, vstream,
     vzero,
@@ -14,6 +15,7 @@ cdef enum:
     TALL = MR1 + 2 * (MR1 > 12)     # rows of a tile that is one vector wide
     ROWS = 28                       # of the largest tile
     LONG = 16                       # pixels of a span: 14 or 7 are 3 to 6 % slower in turns and a rest
+    PIECE = 16                      # pixels, after which lines are sent for: many at once are waited for
 
 cdef struct Attributes:
     Py_ssize_t n, h, w, c, p, q, k
@@ -47,6 +49,8 @@ cdef struct Block:
     Py_ssize_t dy_step
     bint add                    # to dw
     bint stream                 # past the caches
+    Ahead* ahead                # of what comes next, so many lines are sent for with every piece
+    Py_ssize_t lines
 
 cdef struct Span:
     # neighbouring pixels of a row of the block, whose tap is not left or right of the image
@@ -92,7 +96,7 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
     cdef float* dw
     cdef bint full
     cdef Py_ssize_t step = a.sw * block.x_pixel, y_step = block.dy_step
-    cdef Py_ssize_t n, turns, row, _v, _r, _
+    cdef Py_ssize_t n, some, turns, row, _v, _r, _
     cdef int t, i, j, _k
     # pixels to a turn of the loop (see `tile.pxd`): of the other copies gcc keeps sums on the stack
     cdef int turn = UNROLLED if taps == 1 and (VL == 16 or vectors == 2 and not stream) else 1
@@ -112,18 +116,24 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
                 elif taps == 1:
                     n = 0
             turns = n // turn if turn > 1 and n >= LONG else 0
-            for _ in range(turns):
-                for _k in range(turn):
-                    add_pixel(taps, channels, vectors, xs, y, sums)
-                    y += y_step
-                    for t in range(taps):
-                        xs[t] += step
-                    in_order()
-            for _ in range(n - turns * turn):
+            n -= turns * turn
+            while turns > 0:
+                some = min(turns, <Py_ssize_t> (PIECE // turn))
+                turns -= some
+                for _ in range(some):
+                    for _k in range(turn):
+                        add_pixel(taps, channels, vectors, xs, y, sums)
+                        y += y_step
+                        for t in range(taps):
+                            xs[t] += step
+                        in_order()
+                fetch(block.ahead, block.lines)
+            for _ in range(n):
                 add_pixel(taps, channels, vectors, xs, y, sums)
                 y += y_step
                 for t in range(taps):
                     xs[t] += step
+            fetch(block.ahead, block.lines)
             span += 1
         dw = view.dw
         full = view.lanes == VL

@@ -96,13 +96,14 @@ class Conv2DBackwardWeight(WeightGradient):
         x, dy = (v.spec.shape for v in node.inputs[:2])
         (above, _), (left, _) = self.window.pads(x[1:3])
         window, strides = self.window, self.window.strides
-        if window.taps == 1 and (above, left) == (0, 0) and x[:3] == dy[:3]:
+        every = window.taps == 1 and (above, left) == (0, 0) and x[:3] == dy[:3]
+        if every:
             strides = (1, 1)  # whatever they were, one pixel an axis or all of them were taken
-            if self.groups == 1:
-                x, dy = (1, 1, math.prod(x[:3]), x[3]), (1, 1, math.prod(dy[:3]), dy[3])
         problem = Problem(
             x, dy, window.kernel, strides, window.dilation, (above, left), self.groups
         )
+        if every and self.groups == 1:
+            problem = problem.in_one_row
         lower_gradient(node, target, problem, self.accumulate, self.algorithm)
 
 

@@ -43,6 +43,12 @@ class Problem(NamedTuple):
             (self.dy[i] - 1) * self.strides[i - 1] < self.x[i] and self.pads[i - 1] == 0 for i in (1, 2)
         )  # fmt: skip
 
+    @property
+    def in_one_row(self) -> Problem:
+        """The same with all pixels in one long row, for a 1x1 window that takes each of them."""
+        pixels = (1, 1, math.prod(self.x[:3]))
+        return self._replace(x=(*pixels, self.x[3]), dy=(*pixels, self.dy[3]))
+
     def seen(self, axis: int) -> int:
         """How many pairs of an output position and a tap along an axis fall inside the image."""
         size, positions = self.x[1 + axis], self.dy[1 + axis]
