@@ -28,3 +28,13 @@ def test_forward_and_weight_gradient_copy_them(layer, tier):
         bench = runner.Bench(case.op, case.arrays(), tier=tier).run(threads=2)
         bench.check()
         runner.assert_close(bench.results, oracle.expected(case.op, case.arrays()))
+
+
+@tiers
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_gradients_of_the_data_are_spread(layer, tier):
+    case = layer.backward_data()
+    assert runner.kernels_of(case.op, case.arrays(), tier)[-1] == "spread"
+    bench = runner.Bench(case.op, case.arrays(), tier=tier).run(threads=2)
+    bench.check()
+    runner.assert_close(bench.results, oracle.expected(case.op, case.arrays()))

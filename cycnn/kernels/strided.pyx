@@ -29,6 +29,11 @@ cdef struct Subsampling:
     Py_ssize_t x_image, x_row, x_pixel  # strides of x, from one pixel that is copied to the next
     Py_ssize_t item  # rows of y of an item
 
+cdef struct Spreading:
+    Py_ssize_t images, rows, columns, channels  # of x
+    Py_ssize_t y_rows, y_columns, row_stride, column_stride
+    Py_ssize_t item  # rows of y of an item
+
 
 cdef inline void copy_floats(const float* x, float* y, Py_ssize_t size) noexcept nogil:
     cdef Py_ssize_t i = 0
@@ -80,6 +85,27 @@ cdef void subsample_run(const Step* step, char** buffers, Py_ssize_t begin, Py_s
         y = <float*> buffers[step.operand[1]] + row * a.columns * a.channels
         for q in range(a.columns):
             copy_floats(x + q * a.x_pixel, y + q * a.channels, a.channels)
+
+
+cdef void spread_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end,
+                     char* scratch) noexcept nogil:
+    cdef const Spreading* a = <const Spreading*> step.attributes
+    cdef const float* x
+    cdef float* y
+    cdef Py_ssize_t row, q, h, width = a.y_columns * a.channels
+    for row in range(begin * a.item, min(end * a.item, a.images * a.y_rows)):
+        h = row % a.y_rows
+        y = <float*> buffers[step.operand[1]] + row * width
+        if h % a.row_stride:
+            memset(y, 0, width * sizeof(float))
+            continue
+        x = <const float*> buffers[step.operand[0]]
+        x += (row // a.y_rows * a.rows + h // a.row_stride) * a.columns * a.channels
+        for q in range(a.y_columns):
+            if q % a.column_stride:
+                memset(y + q * a.channels, 0, a.channels * sizeof(float))
+            else:
+                copy_floats(x + q // a.column_stride * a.channels, y + q * a.channels, a.channels)
 
 
 cdef object offer(str name, Run run, Attributes* a, Py_ssize_t rows, Py_ssize_t floats):
@@ -149,3 +175,19 @@ def subsample(large, small, strides, x_step=None):
     a.item = max(ITEM_FLOATS // max(floats, 1), 1)
     items = (a.images * a.rows + a.item - 1) // a.item if floats else 0
     return kernel("subsample", subsample_run, items, 0, &a, sizeof(a))
+
+
+def spread(small, large, strides):
+    """x (N, h, w, C) -> y (N, H, W, C): ``y[n, p * strides[0], q * strides[1]] = x[n, p, q]``, else 0
+
+    H = (h - 1) * strides[0] + 1 up to h * strides[0], and W likewise.
+    """
+    cdef Spreading a
+    memset(&a, 0, sizeof(a))
+    a.images, a.rows, a.columns, a.channels = small
+    a.y_rows, a.y_columns = large[1:3]
+    a.row_stride, a.column_stride = strides
+    floats = a.y_columns * a.channels
+    a.item = max(ITEM_FLOATS // max(floats, 1), 1)
+    items = (a.images * a.y_rows + a.item - 1) // a.item if floats else 0
+    return kernel("spread", spread_run, items, 0, &a, sizeof(a))

@@ -10,22 +10,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import conv_winograd
+from . import conv_pointwise, conv_winograd
 from .correlation import Correlation
 from .dense import (
     ITEM_FLOPS,
     ITEMS,
     NEAR_BYTES,
     TILES_OPTIONS,
-    Product,
     Reads,
     cut,
-    emit_gemm,
     packs_by_panel,
     streams,
 )
 from .neighbours import best_count, widen, widen_bias, widen_weights
-from .subsample import emit_subsample
 
 if TYPE_CHECKING:
     from ..plan.lower import Buffer, Target
@@ -67,51 +64,6 @@ def lower_correlation(
     problem = (target.purpose, c._replace(images=1), *reads.present, *suitable)
     name = target.choose("algorithm", problem, tuple(suitable), first, same_bits=False)
     suitable[name].emit(c, target, reads, y)
-
-
-# ---- 1x1 windows: a matrix product over all pixels -----------------------------------------------
-
-
-def _is_pointwise(c: Correlation, target: Target) -> bool:
-    axes = (c.rows, c.columns)
-    return c.groups == 1 and all(
-        a.window == 1 and a.in_step == a.out_step == 1 and a.evenly == (0, 1)
-        and a.in_size == a.out_size
-        for a in axes
-    )  # fmt: skip
-
-
-def _emit_pointwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
-    product = Product(
-        c.images * c.rows.out_size * c.columns.out_size,
-        c.depth,
-        c.filters,
-        activation=c.activation,
-        transposed=c.transposed,
-        a_step=c.x_step,
-        y_step=c.y_step,
-    )
-    emit_gemm(target, product, reads, y)
-
-
-def _skips_pixels(c: Correlation, target: Target) -> bool:
-    """A 1x1 window with strides that stays inside the image."""
-    return c.groups == 1 and all(
-        a.window == 1 and a.evenly == (0, 1) and (a.out_size - 1) * a.in_step < a.in_size
-        for a in (c.rows, c.columns)
-    )
-
-
-def _emit_subsampled(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
-    small = (c.images, *c.y_shape[:2], c.x_channels)
-    strides = c.rows.in_step, c.columns.in_step
-    x = emit_subsample(target, reads.x, (c.images, *c.x_shape), small, strides, c.x_step)
-    dense = c._replace(
-        rows=c.rows._replace(in_size=c.rows.out_size, in_step=1),
-        columns=c.columns._replace(in_size=c.columns.out_size, in_step=1),
-        x_step=None,
-    )
-    _emit_pointwise(dense, target, reads._replace(x=x), y)
 
 
 # ---- one window per channel ----------------------------------------------------------------------
@@ -382,8 +334,9 @@ CANDIDATES = (
         )
         for m in conv_winograd.SIZES
     ),
-    Candidate("pointwise", "direct", _is_pointwise, _emit_pointwise),
-    Candidate("subsampled", "direct", _skips_pixels, _emit_subsampled),
+    Candidate("pointwise", "direct", conv_pointwise.is_pointwise, conv_pointwise.emit_pointwise),
+    Candidate("subsampled", "direct", conv_pointwise.skips_pixels, conv_pointwise.emit_subsampled),
+    Candidate("spread", "direct", conv_pointwise.fills_pixels, conv_pointwise.emit_spread_product),
     Candidate("depthwise", "direct", _is_depthwise, _emit_depthwise),
     Candidate("narrow groups", "direct", _is_narrow, _emit_narrow),
     Candidate("scatter", "direct", _is_worth_scattering, _emit_scatter),
