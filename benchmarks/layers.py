@@ -2,11 +2,13 @@
 
 Everything is timed in turns in one process: cycnn (forward as a session runs it), PyTorch as it comes
 (eager), oneDNN with weights packed ahead of time, forward the other peers that ``--peers`` names, and a
-burst of multiply-adds from registers (the peak). Figures are those of the best round. "share" is cycnn's
-part of the peak, multiply-adds counted as in direct convolution, those on padding too, so that Winograd's
-tiles go beyond 100 %; "needs" is what it is held to; "error" is the root mean square of its difference to
-PyTorch's result in float64, as a share of that of the result. Neighbours that stay for seconds outlast all
-rounds of a row: `--passes` comes to each row several times, and pools their rounds.
+burst of multiply-adds from registers (the peak). Speeds are those of the best round. "share" is cycnn's
+part of the peak, the median over rounds of what it is in each of them, "best" that of the best rounds, which
+need not have run at the same clock; multiply-adds are counted as in direct convolution, those on padding too,
+so that Winograd's tiles go beyond 100 %. "needs" is what the share is held to, "onednn" that of oneDNN with
+packed weights; "error" is the root mean square of the difference to PyTorch's result in float64, as a share
+of that of the result. Neighbours that stay for seconds outlast all rounds of a row: `--passes` comes to each
+row several times, and pools their rounds.
 """
 
 from __future__ import annotations
@@ -197,7 +199,7 @@ def cases(args, torch, names: Sequence[str]) -> Iterator[Case]:
 
 def measure(case: Case, peak: Peak, rounds: int, seconds: Seconds) -> dict:
     """Time one row; ``seconds`` holds its rounds of the passes before, and takes these."""
-    calls, form = {**case.calls, "peak": peak}, {"rounds": rounds, "threads": peak.threads}
+    calls, form = {"peak": peak, **case.calls}, {"rounds": rounds, "threads": peak.threads}
     for name, times in timing.interleave(calls, **form).items():
         seconds[name] += times.seconds
     times = {name: timing.Times(rounds) for name, rounds in seconds.items()}
@@ -206,13 +208,18 @@ def measure(case: Case, peak: Peak, rounds: int, seconds: Seconds) -> dict:
     row |= {"flops": case.flops, "bytes": case.nbytes}
     row["gflops"] = {name: t.gflops(flops[name]) for name, t in times.items()}
     row["median_gflops"] = {name: flops[name] / t.median * 1e-9 for name, t in times.items()}
-    row["share"] = row["gflops"]["cycnn"] / row["gflops"]["peak"]
+    row["shares"] = {
+        name: flops[name] / peak.flops * t.beside(times["peak"]) for name, t in times.items()
+    }
+    row["share"] = row["shares"]["cycnn"]
+    row["best"] = row["gflops"]["cycnn"] / row["gflops"]["peak"]
     return row
 
 
 def header(names: Sequence[str]) -> str:
     """Of the table, with a column for each of the ``names``."""
-    titles = "".join(f"{name:>12s}" for name in (*names, "share", "needs", "error"))
+    rest = ("share", "best", "onednn", "needs", "error")
+    titles = "".join(f"{name:>12s}" for name in (*names, *rest))
     return f"{'':45s}{'GFLOP/s:':>10s}\n{'op':16s}{'layer':22s}{'batch':>5s}{titles}"
 
 
@@ -220,11 +227,12 @@ def line(row: dict, names: Sequence[str]) -> str:
     """One row of the table."""
     speeds = [row["gflops"].get(name) for name in names]
     numbers = "".join(f"{'-' if g is None else format(g, '.0f'):>12s}" for g in speeds)
-    needs = "-" if row["needs"] is None else f"{row['needs']:.0%}"
+    parts = (row["share"], row["best"], row["shares"].get("prepacked"), row["needs"])
+    shares = "".join(f"{'-' if part is None else format(part, '.0%'):>12s}" for part in parts)
     error = "-" if row["error"] is None else f"{row['error']:.1e}"
     short = "  < needs" if row["needs"] and row["share"] < row["needs"] else ""
     left = f"{row['op']:16s}{row['shape']:22s}{row['batch']:5d}"
-    return f"{left}{numbers}{row['share']:12.0%}{needs:>12s}{error:>12s}{short}"
+    return f"{left}{numbers}{shares}{error:>12s}{short}"
 
 
 def main() -> None:

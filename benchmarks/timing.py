@@ -47,6 +47,12 @@ class Times:
     def best(self) -> float:
         return min(self.seconds)
 
+    def beside(self, other: Times) -> float:
+        """How many times as fast as ``other``, the median over rounds: a clock or a neighbour that is another
+        from round to round changes both alike."""
+        pairs = zip(other.seconds, self.seconds, strict=True)
+        return statistics.median(theirs / ours for theirs, ours in pairs)
+
     def gflops(self, flops: float) -> float:
         """GFLOP/s in the best round."""
         return flops / self.best * 1e-9

@@ -265,8 +265,8 @@ def _emit_neighbours(c: Correlation, target: Target, reads: Reads, y: Buffer) ->
 # Deep layers have small images, where tiles that stay in a row leave out much padding: tiles are then
 # tall and narrow, where those hold more sums. The choice is by channels alone, so that images of all
 # sizes share packed weights.
-DEEP = 256
-TILES = 16  # in a block of pixels, whose table of pointers is to stay near
+DEEP = 512
+TILES = 32  # in a block of pixels, whose table of pointers is to stay near
 
 
 def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
