@@ -2,7 +2,8 @@
 
 Clocks float and neighbours come and go, so no time means anything by itself. Candidates are called in
 turns, each round starting with another one. Short bursts are compared by their best rounds, which is what
-is left when neighbours are quiet; whole steps and calls by their medians. Files hold both.
+is left when neighbours are quiet, or round by round (`Times.beside`); whole steps and calls by their medians.
+Files hold both.
 """
 
 from __future__ import annotations

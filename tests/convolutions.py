@@ -153,6 +153,7 @@ CONVOLUTIONS = [
 ]
 # 1x1 windows that skip pixels, or have one filter a channel
 POINTWISE = [
+    C((0, 8, 8, 256), 128, window(1, 2)),
     depthwise((0, 4, 9, 4), 1),
     C((0, 4, 9, 1), 1, window(1)),
     C((0, 9, 8, 20), 24, window(1, 2)),

@@ -1,4 +1,4 @@
-"""1x1 windows with strides: the pixels that they read are copied together."""
+"""1x1 windows with strides: the pixels that they read are copied together, or spread out again."""
 
 from __future__ import annotations
 

@@ -214,6 +214,7 @@ def test_bits_do_not_depend_on_how_tiles_are_grouped(monkeypatch, algorithm, tie
     for settings in (
         {"BLOCKS": 1},
         {"BLOCKS": 1, "BLOCK_TILES": 40},
+        {"BLOCKS": 1, "LARGE_WEIGHTS": 0},
         {"BLOCKS": 10**6},
         {"BLOCKS": 10**6, "STEP_TILES": 5},
         {"BLOCKS": 10**6, "STEP_FEWEST": 1},

@@ -25,7 +25,7 @@ from libc.string cimport memset
 
 from .ahead cimport LINE, Ahead, lines
 from .isa cimport MR2, VL, vstream_end
-from .outer cimport NR, PIECE, TALL, Attributes, Block, View, walk
+from .outer cimport NR, TALL, Attributes, Block, View, walk
 from .step cimport Step, kernel
 from .weight_blocks cimport (
     Part, copy_rows, copy_tiles, count, find_spans, pack_panel, rows_of_a_block, spans_of_tap,
@@ -36,6 +36,7 @@ cdef enum:
     VIEWS = 8           # taps of a row of the filter that go to the tile together
     READINGS = 8        # of a panel of dy, or of a tile's channels of x, from which it pays to copy them
     APART = 256         # floats between pixels, which then meet in few sets of the first-level cache
+    PIECE = 16          # pixels, after which lines are sent for: many at once would be waited for
     WIDE = 8            # times a block, its rows of x are too large to be copied whole
 
 DISTANT = 2**21     # bytes of x and dy together that are beyond the nearest caches: fetched ahead of use
@@ -235,8 +236,9 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* x, cons
     cdef Py_ssize_t panels = count(group_k, NR)
     cdef Py_ssize_t panel, k0, width, tiles, together, rows, i, i0, i1, r
     cdef const float* from_dy
+    # pieces that its tiles walk over, about, which share the lines of the next block among them
     cdef Py_ssize_t pieces = (r1 - r0) * a.s * max(
-        (block.end - block.begin) // PIECE, <Py_ssize_t> 1) * count(
+        (block.end - block.begin) // a.piece, <Py_ssize_t> 1) * count(
         count(a.channels, TALL), a.channel_blocks) * count(panels, a.panel_blocks)
     block.ahead, block.lines = ahead, count(lines(&ahead[0]) + lines(&ahead[1]), pieces)
     for panel in range(part.panel * panels // a.panel_blocks,
@@ -260,8 +262,6 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* x, cons
             r = r0
             while r < r1:
                 rows = together if r + together <= r1 else 1
-                if ahead[0].rows == 0:
-                    block.ahead = &ahead[1]
                 row_of_taps(a, block, part, table, r, rows, i * a.channels // tiles,
                             (i + 1) * a.channels // tiles, k0, width, out)
                 r += rows
@@ -377,7 +377,8 @@ def gradient(x_shape, dy_shape, kernel_size, strides, dilation, pads, groups, *,
     a.padded = a.copied = 0
     a.chunks, a.row_blocks = chunks, row_blocks
     a.channel_blocks, a.panel_blocks = channel_blocks, panel_blocks
-    a.block, a.accumulate, a.stream = block, accumulate, stream
+    # (a literal in `walk` would have gcc unroll its loops)
+    a.block, a.piece, a.accumulate, a.stream = block, PIECE, accumulate, stream
     a.distant = 4 * (a.n * a.h * a.w * a.c + a.n * a.p * a.q * a.k) >= DISTANT
     a.spans = (a.block + a.q - 2) // max(a.q, <Py_ssize_t> 1) + 1
     a.table = table_bytes(&a, count(a.r, row_blocks) * (1 if folded else a.s))

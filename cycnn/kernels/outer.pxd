@@ -15,7 +15,6 @@ cdef enum:
     TALL = MR1 + 2 * (MR1 > 12)     # rows of a tile that is one vector wide
     ROWS = 28                       # of the largest tile
     LONG = 16                       # pixels of a span: 14 or 7 are 3 to 6 % slower in turns and a rest
-    PIECE = 16                      # pixels, after which lines are sent for: many at once are waited for
 
 cdef struct Attributes:
     Py_ssize_t n, h, w, c, p, q, k
@@ -31,6 +30,7 @@ cdef struct Attributes:
     Py_ssize_t channel_blocks   # the channel tiles ...
     Py_ssize_t panel_blocks     # and the panels of output channels of a group are split
     Py_ssize_t block            # at most so many pixels at a time,
+    Py_ssize_t piece            # of which so many are walked over between requests for lines,
     Py_ssize_t spans            # whose table has room for so many spans of a tap
     Py_ssize_t table            # and is so many bytes long
     Py_ssize_t accumulate
@@ -49,8 +49,8 @@ cdef struct Block:
     Py_ssize_t dy_step
     bint add                    # to dw
     bint stream                 # past the caches
-    Ahead* ahead                # of what comes next, so many lines are sent for with every piece
-    Py_ssize_t lines
+    Ahead* ahead                # the two parts of what comes next: with every piece
+    Py_ssize_t lines            # so many lines are sent for
 
 cdef struct Span:
     # neighbouring pixels of a row of the block, whose tap is not left or right of the image
@@ -94,7 +94,7 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
     cdef const float* y
     cdef const Span* span
     cdef float* dw
-    cdef bint full
+    cdef bint full, in_turns
     cdef Py_ssize_t step = a.sw * block.x_pixel, y_step = block.dy_step
     cdef Py_ssize_t n, some, turns, row, _v, _r, _
     cdef int t, i, j, _k
@@ -115,25 +115,24 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
                     xs[t] = block.x + span.x * block.x_pixel + t * a.dh * block.x_row
                 elif taps == 1:
                     n = 0
-            turns = n // turn if turn > 1 and n >= LONG else 0
-            n -= turns * turn
-            while turns > 0:
-                some = min(turns, <Py_ssize_t> (PIECE // turn))
-                turns -= some
-                for _ in range(some):
+            in_turns = turn > 1 and n >= LONG
+            while n > 0:
+                some = min(n, a.piece)
+                turns = some // turn if in_turns else 0
+                for _ in range(turns):
                     for _k in range(turn):
                         add_pixel(taps, channels, vectors, xs, y, sums)
                         y += y_step
                         for t in range(taps):
                             xs[t] += step
                         in_order()
-                fetch(block.ahead, block.lines)
-            for _ in range(n):
-                add_pixel(taps, channels, vectors, xs, y, sums)
-                y += y_step
-                for t in range(taps):
-                    xs[t] += step
-            fetch(block.ahead, block.lines)
+                for _ in range(some - turns * turn):
+                    add_pixel(taps, channels, vectors, xs, y, sums)
+                    y += y_step
+                    for t in range(taps):
+                        xs[t] += step
+                fetch(block.ahead + (block.ahead.rows == 0), block.lines)
+                n -= some
             span += 1
         dw = view.dw
         full = view.lanes == VL

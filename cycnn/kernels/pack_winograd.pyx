@@ -106,7 +106,7 @@ cdef void transpose_taps(const float* w, Py_ssize_t tap_step, Py_ssize_t step, P
                          Py_ssize_t columns, float* to) noexcept nogil:
     """to[8 - tap, i, j] = w[tap * tap_step + j * step + i] for i < rows, j < columns; else 0
 
-    What follows one another in memory is read soon after one another, or it would come line by line.
+    Neighbours in memory are read soon after each other, or they would come line by line.
     """
     cdef vf block[VL]
     cdef Py_ssize_t tap, i, j

@@ -1,5 +1,5 @@
 """Copies between float32 arrays of different strides: concatenation, slices, padding, cropping, and
-pixels some strides apart.
+pixels some strides apart, gathered or spread out.
 
 A box of images x rows x ``width`` floats is copied from one place to another,
 
@@ -180,7 +180,7 @@ def subsample(large, small, strides, x_step=None):
 def spread(small, large, strides):
     """x (N, h, w, C) -> y (N, H, W, C): ``y[n, p * strides[0], q * strides[1]] = x[n, p, q]``, else 0
 
-    H = (h - 1) * strides[0] + 1 up to h * strides[0], and W likewise.
+    H is at most h * strides[0], and W likewise; rows and columns of x that lie beyond are left out.
     """
     cdef Spreading a
     memset(&a, 0, sizeof(a))

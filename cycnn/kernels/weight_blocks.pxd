@@ -152,7 +152,7 @@ cdef inline void copy_tiles(const Attributes* a, Block* block, const Part* part,
 
 cdef inline Py_ssize_t rows_of_a_block(const Attributes* a):
     """The most rows of x that ``block`` pixels need, across image boundaries."""
-    cdef Py_ssize_t rows = (a.block + a.q - 2) // a.q + 1
-    cdef Py_ssize_t images = (rows + a.p - 2) // a.p
+    cdef Py_ssize_t rows = (a.block + a.q - 2) // max(a.q, <Py_ssize_t> 1) + 1
+    cdef Py_ssize_t images = (rows + a.p - 2) // max(a.p, <Py_ssize_t> 1)
     cdef Py_ssize_t gap = max(a.h - (a.p - 1) * a.sh + a.ph, a.sh)
     return min((rows - 1) * a.sh + images * (gap - a.sh) + (a.r - 1) * a.dh + 1, a.n * a.h)

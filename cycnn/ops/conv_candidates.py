@@ -266,7 +266,8 @@ def _emit_neighbours(c: Correlation, target: Target, reads: Reads, y: Buffer) ->
 # tall and narrow, where those hold more sums. The choice is by channels alone, so that images of all
 # sizes share packed weights.
 DEEP = 512
-TILES = 32  # in a block of pixels, whose table of pointers is to stay near
+TILES, TALL_TILES = 32, 16  # in a block of pixels, whose table of pointers is to stay near
+TALL = 8  # rows of a tile; beyond, it is a tall one
 
 
 def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
@@ -278,7 +279,8 @@ def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
     packing, nbytes = c.packing(target, nv)
     few = 4 * c.images * math.prod(c.x_shape) <= nbytes  # every panel passes over all of x
     by_panel = c.groups == 1 and few and packs_by_panel(target, reads.w, panels, nbytes)
-    tiles = target.choose("tiles", problem, TILES_OPTIONS, TILES)
+    tiles = TALL_TILES if height > TALL else TILES
+    tiles = target.choose("tiles", problem, TILES_OPTIONS, tiles)
     pixel_blocks, panel_blocks = cut(c.pixels, panels, height, work, tiles)
     panels_first = target.choose(
         "panels first",

@@ -24,6 +24,7 @@ __all__ = [
 
 
 def is_pointwise(c: Correlation, target: Target) -> bool:
+    """Whether a 1x1 window takes every pixel once."""
     axes = (c.rows, c.columns)
     return c.groups == 1 and all(
         a.window == 1 and a.in_step == a.out_step == 1 and a.evenly == (0, 1)
@@ -33,6 +34,7 @@ def is_pointwise(c: Correlation, target: Target) -> bool:
 
 
 def emit_pointwise(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+    """Emit the product of all pixels with the weights, into y."""
     product = Product(
         c.images * c.rows.out_size * c.columns.out_size,
         c.depth,
@@ -54,6 +56,7 @@ def skips_pixels(c: Correlation, target: Target) -> bool:
 
 
 def emit_subsampled(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+    """Emit the copy of the pixels that strides leave, and their product."""
     small = (c.images, *c.y_shape[:2], c.x_channels)
     strides = c.rows.in_step, c.columns.in_step
     x = emit_subsample(target, reads.x, (c.images, *c.x_shape), small, strides, c.x_step)
@@ -81,6 +84,7 @@ def fills_pixels(c: Correlation, target: Target) -> bool:
 
 
 def emit_spread_product(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
+    """Emit the product of all pixels of dy, and spread it over y."""
     small = (c.images, *c.x_shape[:2], c.y_channels)
     product = Product(math.prod(small[:3]), c.depth, c.filters, transposed=True)
     dense = target.temporary(4 * math.prod(small))

@@ -100,12 +100,14 @@ def packs_by_panel(target: Target, w: Buffer, panels: int, nbytes: int) -> bool:
 # Items that a matrix product, or an image's convolution, is cut into, where each is this much work.
 ITEMS = 64
 ITEM_FLOPS = 1e6
-FEW_ITEMS = 16  # fewer share unevenly among threads: for more, blocks are not cut as low
+# For so many items blocks are cut as low as two tiles, for more only while they stay tall: each reads all
+# weights again.
+FEW_ITEMS = 16
+LOW, TALL = 2, 8
 
 # Rows of a block. Large panels, which are read again for each block, take the tallest; else the rows of a
 # block, and of the next one, which are sent for meanwhile, are to fit the second-level cache.
 ROWS = 96, 384  # at least, and at most
-LOW, TALL = 2, 8  # tiles of a block that is cut for the sake of items, at least
 PACKING = 8  # rows whose products take as long as packing the weights
 BLOCK_BYTES = 2**17
 NEAR_BYTES = 2**19  # of all panels, where reading them again costs little
@@ -217,7 +219,7 @@ def cut(rows: int, panels: int, height: int, flops: float, tiles: int) -> tuple[
     """Into how many blocks the rows (pixels) and the panels of a product are cut.
 
     Some ``tiles`` tiles of rows times all panels, cut further, panels first, until there are enough
-    items. Every block reads the panels again, which takes a low one some 7 % of its time.
+    items.
     """
     wanted = min(ITEMS, flops / ITEM_FLOPS)
     row_blocks, panel_blocks = max(1, math.ceil(rows / (tiles * height))), 1
