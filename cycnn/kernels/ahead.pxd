@@ -1,4 +1,4 @@
-"""Memory that will be used soon: lines of it are sent for between the tiles of the work at hand, or within."""
+"""Memory that will be used soon: its lines are sent for between the tiles of the work at hand, or within."""
 
 cdef extern from *:
     void __builtin_prefetch(const void*, int, int) noexcept nogil
