@@ -201,7 +201,13 @@ def test_ctrl_c_saves_and_exits_with_130(tmp_path, network):
     arguments = ["train", "--data", "digits", "--model", f"{network}:small", "--epochs", "100000"]
     command = [sys.executable, "-u", "-m", "cycnn", *arguments, "--output", str(path)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+        # a shell's job in the background ignores Ctrl-C, and so would what it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         for line in process.stdout:
             if line.startswith("epoch"):
