@@ -108,10 +108,16 @@ cdef void spread_run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssiz
                 copy_floats(x + q // a.column_stride * a.channels, y + q * a.channels, a.channels)
 
 
+cdef object offer_rows(str name, Run run, const void* attributes, Py_ssize_t size, Py_ssize_t* item,
+                       Py_ssize_t rows, Py_ssize_t floats):
+    """``rows`` of y are to be written, of ``floats`` floats each; ``item``, which is one of the
+    ``attributes``, is set to how many an item takes."""
+    item[0] = max(ITEM_FLOATS // max(floats, 1), 1)
+    return kernel(name, run, (rows + item[0] - 1) // item[0] if floats else 0, 0, attributes, size)
+
+
 cdef object offer(str name, Run run, Attributes* a, Py_ssize_t rows, Py_ssize_t floats):
-    """``rows`` of y are to be written, of ``floats`` floats each."""
-    a.item = max(ITEM_FLOATS // max(floats, 1), 1)
-    return kernel(name, run, (rows + a.item - 1) // a.item if floats else 0, 0, a, sizeof(a[0]))
+    return offer_rows(name, run, a, sizeof(a[0]), &a.item, rows, floats)
 
 
 cdef object channels(str name, Py_ssize_t pixels, Py_ssize_t width, Py_ssize_t x_row,
@@ -171,10 +177,8 @@ def subsample(large, small, strides, x_step=None):
     a.x_pixel = (x_step or a.channels) * strides[1]
     a.x_row = (x_step or a.channels) * large[2] * strides[0]
     a.x_image = (x_step or a.channels) * large[1] * large[2]
-    floats = a.columns * a.channels
-    a.item = max(ITEM_FLOATS // max(floats, 1), 1)
-    items = (a.images * a.rows + a.item - 1) // a.item if floats else 0
-    return kernel("subsample", subsample_run, items, 0, &a, sizeof(a))
+    return offer_rows("subsample", subsample_run, &a, sizeof(a), &a.item, a.images * a.rows,
+                      a.columns * a.channels)
 
 
 def spread(small, large, strides):
@@ -187,7 +191,5 @@ def spread(small, large, strides):
     a.images, a.rows, a.columns, a.channels = small
     a.y_rows, a.y_columns = large[1:3]
     a.row_stride, a.column_stride = strides
-    floats = a.y_columns * a.channels
-    a.item = max(ITEM_FLOATS // max(floats, 1), 1)
-    items = (a.images * a.y_rows + a.item - 1) // a.item if floats else 0
-    return kernel("spread", spread_run, items, 0, &a, sizeof(a))
+    return offer_rows("spread", spread_run, &a, sizeof(a), &a.item, a.images * a.y_rows,
+                      a.y_columns * a.channels)

@@ -49,12 +49,13 @@ THIN = 32  # channels; below, direct convolution reaches 0.8 of the peak, else 0
 WORTH = 2**21  # flops of an image; below, nothing is to be gained
 
 # How tiles of the image are grouped; no bits depend on it.
-BLOCK_TILES = 12  # about, of a block that one thread takes from pixels to pixels,
-LARGE_BLOCK_TILES = 28  # where weights, which every block reads, are larger than that cache
-LARGE_WEIGHTS = 2**22  # bytes
+BLOCK_TILES = 12  # about, of a block that one thread takes from pixels to pixels
 BLOCK_OPTIONS = (1, 2, 4, 8)  # that many times the height of a tile of products
 # most bytes of one, by stride: it stays in the second-level cache, or nearly so
 BLOCK_BYTES = {1: 5 * 2**17, 2: 5 * 2**18}
+# The same where weights, which every block reads, take more bytes than that cache has.
+LARGE_WEIGHTS = 2**22
+LARGE_BLOCK_TILES = 28
 LARGE_BLOCK_BYTES = {1: 9 * 2**17, 2: 10 * 2**18}
 BLOCKS = 16  # at least, or else it is done in two steps
 STEP_TILES = 64  # most, of a block of the second step
