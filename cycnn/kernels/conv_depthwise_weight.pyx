@@ -42,7 +42,7 @@ cdef inline Py_ssize_t tile(const int rows, const int taps, const int stride, co
     cdef const float** x[5]
     cdef const float* y
     cdef float* dw
-    cdef Py_ssize_t lanes = t.channels - c, p, step
+    cdef Py_ssize_t lanes = t.channels - c, p, step, rest
     cdef Py_ssize_t _q
     cdef int over = (np - 1) * stride, i, j, k
     while r + rows <= t.window:
@@ -51,12 +51,12 @@ cdef inline Py_ssize_t tile(const int rows, const int taps, const int stride, co
             for j in range(taps + 2 * over):
                 sums[i][j] = vzero()
         for p in range(t.rows):
-            send_ahead(t)
             y = t.dy + p * t.dy_row + c
             for i in range(rows):
                 x[i] = t.x[p * t.window + r + i] + s
             if np > 1:
                 for _q in range(t.columns // np):
+                    send_ahead(t, np)
                     for k in range(np):
                         d[k] = read(part, y, lanes)
                         y += t.dy_column
@@ -69,7 +69,9 @@ cdef inline Py_ssize_t tile(const int rows, const int taps, const int stride, co
                                     v, d[k], sums[i][over + j - k * stride])
                         x[i] += np * stride
             step = stride if stride else t.stride
-            for _q in range(t.columns % np if np > 1 else t.columns):
+            rest = t.columns % np if np > 1 else t.columns
+            send_ahead(t, rest)
+            for _q in range(rest):
                 v = read(part, y, lanes)
                 y += t.dy_column
                 for i in range(rows):

@@ -73,7 +73,7 @@ cdef inline Py_ssize_t tile(const int rows, const int channels, const int taps, 
     cdef Py_ssize_t from_x = v * a.lanes.x_width if narrow else v // a.panels * depth
     cdef Py_ssize_t lanes = lanes_of(narrow, a, v)
     cdef Py_ssize_t x_lanes = min(<Py_ssize_t> VL, a.bands.x_channels - from_x)
-    cdef Py_ssize_t p, step = stride if stride else t.stride, _q
+    cdef Py_ssize_t p, step = stride if stride else t.stride, rest, _q
     cdef int over = (np - 1) * stride, i, j, k, u
     while r + rows <= t.window:
         dw = t.dw + ((r * t.taps + s) * depth + c) * t.channels + first
@@ -85,12 +85,12 @@ cdef inline Py_ssize_t tile(const int rows, const int channels, const int taps, 
                 for j in range(taps + 2 * over):
                     sums[i][u][j] = vzero()
         for p in range(t.rows):
-            send_ahead(t)
             dy = t.dy + p * t.dy_row + first
             for i in range(rows):
                 table[i] = t.x[p * t.window + r + i] + s
             if np > 1:
                 for _q in range(t.columns // np):
+                    send_ahead(t, np)
                     for k in range(np):
                         d[k] = read(part, dy, lanes)
                         dy += t.dy_column
@@ -105,7 +105,9 @@ cdef inline Py_ssize_t tile(const int rows, const int channels, const int taps, 
                                     sums[i][u][over + j - k * stride] = vfma(
                                         y, d[k], sums[i][u][over + j - k * stride])
                         table[i] += np * stride
-            for _q in range(t.columns % np if np > 1 else t.columns):
+            rest = t.columns % np if np > 1 else t.columns
+            send_ahead(t, rest)
+            for _q in range(rest):
                 y = read(part, dy, lanes)
                 dy += t.dy_column
                 for i in range(rows):

@@ -78,7 +78,7 @@ def _chunkings(size: int, least: int) -> list[int]:
     return [2**i for i in range(11) if i == 0 or 2**i * least <= size]
 
 
-def _uneven(items: int, workers: float) -> float:
+def _uneven(items: int, workers: int) -> float:
     """How much longer so many workers take than if the items were evenly theirs."""
     workers = max(1, min(WORKERS, workers))
     return -(-items // workers) * workers / items
@@ -138,6 +138,7 @@ BAND_BYTES = 160 * 1024  # of x and dy in a band, which the next one joins in th
 DEPTHWISE_FLOPS_PER_WORKER = 2_000_000
 DEPTHWISE_FLOPS_PER_PARTIAL = 60
 AHEAD = 32  # floats beyond a block of channels that memory sends in vain
+MEMORY_SERVES = 16  # cores at once: more of them are no faster at what waits for memory
 
 
 @lru_cache(maxsize=256)
@@ -159,11 +160,15 @@ def depthwise_split(problem: Problem, vector: int) -> tuple[float, DepthwiseSpli
         traffic = row_bytes * (rows + again) * (1 + AHEAD / (vector * width) * (blocks > 1))
         work = flops + FLOPS_PER_BYTE * traffic
         largest = width * height * chunks * blocks / (vectors * rows)  # to the mean
-        uneven = largest * _uneven(chunks * blocks, work / DEPTHWISE_FLOPS_PER_WORKER)
+        served = MEMORY_SERVES * work / (FLOPS_PER_BYTE * traffic)
+        workers = int(min(served, work / DEPTHWISE_FLOPS_PER_WORKER))
+        workers = 2 ** max(0, workers.bit_length() - 1)  # as machines have them, about
+        uneven = largest * _uneven(chunks * blocks, workers)
         time = work * (1 + uneven) / 2
         time += _partial_sums(problem, chunks, DEPTHWISE_FLOPS_PER_PARTIAL)
         if time < least:
             band = max(1, min(p, height, int(BAND_BYTES * blocks / row_bytes)))
+            band = math.ceil(p / math.ceil(p / band))
             best, least = DepthwiseSplit(chunks, blocks, band), time
     return least, best
 
