@@ -240,7 +240,9 @@ cdef void block_gradient(const Attributes* a, Block* block, const float* x, cons
     cdef Py_ssize_t pieces = (r1 - r0) * a.s * max(
         (block.end - block.begin) // a.piece, <Py_ssize_t> 1) * count(
         count(a.channels, TALL), a.channel_blocks) * count(panels, a.panel_blocks)
-    block.ahead, block.lines = ahead, count(lines(&ahead[0]) + lines(&ahead[1]), pieces)
+    block.ahead = ahead
+    for i in range(2):
+        block.lines[i] = count(lines(&ahead[i]), pieces)
     for panel in range(part.panel * panels // a.panel_blocks,
                        (part.panel + 1) * panels // a.panel_blocks):
         k0 = g * group_k + panel * NR

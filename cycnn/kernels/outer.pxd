@@ -50,7 +50,7 @@ cdef struct Block:
     bint add                    # to dw
     bint stream                 # past the caches
     Ahead* ahead                # the two parts of what comes next: with every piece
-    Py_ssize_t lines            # so many lines are sent for
+    Py_ssize_t lines[2]         # so many lines of each are sent for: memory serves two faster than one
 
 cdef struct Span:
     # neighbouring pixels of a row of the block, whose tap is not left or right of the image
@@ -131,7 +131,8 @@ cdef inline void walk(const int taps, const int channels, const int vectors, con
                     y += y_step
                     for t in range(taps):
                         xs[t] += step
-                fetch(block.ahead + (block.ahead.rows == 0), block.lines)
+                fetch(block.ahead, block.lines[0])
+                fetch(block.ahead + 1, block.lines[1])
                 n -= some
             span += 1
         dw = view.dw
