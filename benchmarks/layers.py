@@ -2,17 +2,19 @@
 
 Everything is timed in turns in one process: cycnn (forward as a session runs it), PyTorch as it comes
 (eager), oneDNN with weights packed ahead of time, forward the other peers that ``--peers`` names, and a
-burst of multiply-adds from registers (the peak). Speeds are those of the best round. "share" is cycnn's
-part of the peak, the median over rounds of what it is in each of them, "best" that of the best rounds, which
-need not have run at the same clock; multiply-adds are counted as in direct convolution, those on padding too,
-so that Winograd's tiles go beyond 100 %. "needs" is what the share is held to, "onednn" that of oneDNN with
-packed weights; "error" is the root mean square of the difference to PyTorch's result in float64, as a share
-of that of the result. Neighbours that stay for seconds outlast all rounds of a row: `--passes` comes to each
-row several times, and pools their rounds.
+burst of multiply-adds from registers (the peak). Speeds are those of the best round. Cores that are held to
+some power lower their clock for a product, which reads as well as multiplies, and take milliseconds to raise
+it again: so "share" is cycnn's part of a burst right behind it (of "burst" GFLOP/s) in the same round, at the
+median, and "best" its best round's part of the peak. Multiply-adds are counted as in direct convolution,
+those on padding too, so that Winograd's tiles go beyond 100 %. "needs" is what the share is held to, "onednn"
+that of oneDNN with packed weights; "error" is the root mean square of the difference to PyTorch's result in
+float64, as a share of that of the result. Neighbours that stay for seconds outlast all rounds of a row:
+`--passes` comes to each row several times, and pools their rounds.
 """
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import timing
-from peak import Peak
+from peak import BURST, LONG, Peak
 from shapes import BATCHES, CONVOLUTIONS, GEMM, Convolution, required
 
 import cycnn
@@ -30,7 +32,7 @@ from cycnn import functional, layers
 from cycnn.kernels import dispatch
 
 Calls = dict[str, Callable[[], object]]
-Seconds = defaultdict[str, tuple[float, ...]]  # every round of each candidate
+Pool = defaultdict[str, timing.Times]  # every round of each candidate
 OPS = ("forward", "backward_data", "backward_weight", "gemm")
 PEERS = ("compiled", "onnxruntime", "openvino", "ncnn")
 
@@ -197,35 +199,33 @@ def cases(args, torch, names: Sequence[str]) -> Iterator[Case]:
                 yield convolution(shape, op, batch, torch, **options)
 
 
-def measure(case: Case, peak: Peak, rounds: int, seconds: Seconds) -> dict:
-    """Time one row; ``seconds`` holds its rounds of the passes before, and takes these."""
-    calls, form = {"peak": peak, **case.calls}, {"rounds": rounds, "threads": peak.threads}
-    for name, times in timing.interleave(calls, **form).items():
-        seconds[name] += times.seconds
-    times = {name: timing.Times(rounds) for name, rounds in seconds.items()}
+def measure(case: Case, peak: Peak, burst: Peak, rounds: int, times: Pool) -> dict:
+    """Time one row; ``times`` holds its rounds of the passes before, and takes these."""
+    form = {"rounds": rounds, "threads": peak.threads, "burst": burst}
+    for name, found in timing.interleave({"peak": peak, **case.calls}, **form).items():
+        times[name] += found
     flops = {name: peak.flops if name == "peak" else case.flops for name in times}
     row = {"op": case.op, "shape": case.name, "batch": case.batch, "needs": case.needs}
     row |= {"flops": case.flops, "bytes": case.nbytes}
     row["gflops"] = {name: t.gflops(flops[name]) for name, t in times.items()}
     row["median_gflops"] = {name: flops[name] / t.median * 1e-9 for name, t in times.items()}
-    row["shares"] = {
-        name: flops[name] / peak.flops * t.beside(times["peak"]) for name, t in times.items()
-    }
+    row["shares"] = {name: flops[name] / burst.flops * t.of_burst for name, t in times.items()}
     row["share"] = row["shares"]["cycnn"]
+    row["burst"] = burst.flops / statistics.median(times["cycnn"].burst) * 1e-9
     row["best"] = row["gflops"]["cycnn"] / row["gflops"]["peak"]
     return row
 
 
 def header(names: Sequence[str]) -> str:
     """Of the table, with a column for each of the ``names``."""
-    rest = ("share", "best", "onednn", "needs", "error")
+    rest = ("burst", "share", "best", "onednn", "needs", "error")
     titles = "".join(f"{name:>12s}" for name in (*names, *rest))
     return f"{'':45s}{'GFLOP/s:':>10s}\n{'op':16s}{'layer':22s}{'batch':>5s}{titles}"
 
 
 def line(row: dict, names: Sequence[str]) -> str:
     """One row of the table."""
-    speeds = [row["gflops"].get(name) for name in names]
+    speeds = [row["gflops"].get(name) for name in names] + [row["burst"]]
     numbers = "".join(f"{'-' if g is None else format(g, '.0f'):>12s}" for g in speeds)
     parts = (row["share"], row["best"], row["shares"].get("prepacked"), row["needs"])
     shares = "".join(f"{'-' if part is None else format(part, '.0%'):>12s}" for part in parts)
@@ -261,13 +261,13 @@ def main() -> None:
     names = timing.installed(args.peers) if torch else []
     columns = ("cycnn", "eager", "prepacked", *names, "peak")
     cycnn.set_num_threads(args.threads)
-    peak = Peak(dispatch.load().tier, args.threads)
-    seconds = defaultdict(lambda: defaultdict(tuple))
+    peak, burst = (Peak(dispatch.load().tier, args.threads, s) for s in (LONG, BURST))
+    times = defaultdict(lambda: defaultdict(timing.Times))
     print(header(columns))
     rows = {}
     for n in range(args.passes):
         for case in cases(args, torch, names):
-            rows[case.key] = measure(case, peak, args.rounds, seconds[case.key])
+            rows[case.key] = measure(case, peak, burst, args.rounds, times[case.key])
             if n == args.passes - 1:
                 rows[case.key]["error"] = case.error()
                 print(line(rows[case.key], columns), flush=True)

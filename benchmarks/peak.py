@@ -21,6 +21,7 @@ from cycnn.kernels import dispatch
 from cycnn.kernels.dispatch import supported_tiers
 
 SOURCE = Path(__file__).with_name("peak.c")
+LONG, BURST = 3e-3, 0.5e-3  # seconds: the clock that a product leaves lasts for some milliseconds
 TIERS = {"v2": "x86-64-v2", "v3": "x86-64-v3", "v4": "x86-64-v4"}
 
 
@@ -45,7 +46,7 @@ def library(tier: str) -> ctypes.CDLL:
 class Peak:
     """A candidate for `timing.interleave`: a burst of multiply-adds on ``threads`` threads."""
 
-    def __init__(self, tier: str, threads: int = 1, seconds: float = 3e-3):
+    def __init__(self, tier: str, threads: int = 1, seconds: float = LONG):
         self.threads = threads
         self._loop = library(tier).multiply_add
         self._pool = ThreadPoolExecutor(threads)

@@ -2,8 +2,8 @@
 
 Clocks float and neighbours come and go, so no time means anything by itself. Candidates are called in
 turns, each round starting with another one. Short bursts are compared by their best rounds, which is what
-is left when neighbours are quiet, or round by round (`Times.beside`); whole steps and calls by their medians.
-Files hold both.
+is left when neighbours are quiet, whole steps and calls by their medians; files hold both. What is to be a
+share of a peak is compared with a burst right behind it (`Times.of_burst`).
 """
 
 from __future__ import annotations
@@ -36,9 +36,14 @@ ASLEEP = 0.25
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of one call, round by round."""
+    """Seconds of one call, round by round, and of a ``burst`` right behind it, where one was asked for."""
 
-    seconds: tuple[float, ...]
+    seconds: tuple[float, ...] = ()
+    burst: tuple[float, ...] = ()
+
+    def __add__(self, other: Times) -> Times:
+        """The rounds of both."""
+        return Times(self.seconds + other.seconds, self.burst + other.burst)
 
     @property
     def median(self) -> float:
@@ -48,11 +53,12 @@ class Times:
     def best(self) -> float:
         return min(self.seconds)
 
-    def beside(self, other: Times) -> float:
-        """How many times as fast as ``other``, the median over rounds: a clock or a neighbour that is another
-        from round to round changes both alike."""
-        pairs = zip(other.seconds, self.seconds, strict=True)
-        return statistics.median(theirs / ours for theirs, ours in pairs)
+    @property
+    def of_burst(self) -> float:
+        """How many times as fast as the burst, the median over rounds: both run at one clock, which products
+        that read much lower for milliseconds, and beside the same neighbours."""
+        pairs = zip(self.burst, self.seconds, strict=True)
+        return statistics.median(burst / call for burst, call in pairs)
 
     def gflops(self, flops: float) -> float:
         """GFLOP/s in the best round."""
@@ -65,8 +71,10 @@ def interleave(
     rounds: int = 15,
     at_least: float = 2e-3,
     threads: int = 1,
+    burst: Callable[[], object] | None = None,
 ) -> dict[str, Times]:
-    """Call every candidate once a round, as often in a row as fills ``at_least`` seconds.
+    """Call every candidate once a round, as often in a row as fills ``at_least`` seconds, and a ``burst``
+    right behind each.
 
     Where it has several ``threads``, those of the one before, which go on spinning for a while, are
     waited for: they would take the place of its own.
@@ -75,15 +83,16 @@ def interleave(
     for name, call in candidates.items():
         _wait_for_sleep(threads)
         repeats[name] = _repeats(call, at_least)
-    seconds = {name: [] for name in candidates}
+    times = {name: Times() for name in candidates}
     order = list(candidates)
     gc.disable()
     for r in range(rounds):
         for name in order[r % len(order) :] + order[: r % len(order)]:
             _wait_for_sleep(threads)
-            seconds[name].append(_time(candidates[name], repeats[name]))
+            seconds = _time(candidates[name], repeats[name])
+            times[name] += Times((seconds,), (_time(burst, 1),) if burst else ())
     gc.enable()
-    return {name: Times(tuple(values)) for name, values in seconds.items()}
+    return times
 
 
 def _wait_for_sleep(threads: int) -> None:

@@ -1,7 +1,12 @@
 """Memory that will be used soon: its lines are sent for between the tiles of the work at hand, or within."""
 
 cdef extern from *:
+    """
+    /* p + n, found where it is asked for: gcc would keep it in a register, or on the stack, until then */
+    #define MOVED(p, n) ({ const char *_p = (p) + (n); __asm__("" : "+r"(_p)); _p; })
+    """
     void __builtin_prefetch(const void*, int, int) noexcept nogil
+    const char* MOVED(const char*, Py_ssize_t) noexcept nogil
 
 cdef enum:
     LINE = 16       # floats in a cache line,
@@ -21,19 +26,21 @@ cdef inline void send_for(const char* p) noexcept nogil:
 
 
 cdef inline int lines_of(Py_ssize_t nbytes) noexcept nogil:
-    """How many lines ``nbytes`` take, at least one and at most `AT_ONCE`."""
-    return <int> min(max((nbytes + BYTES - 1) // BYTES, <Py_ssize_t> 1), <Py_ssize_t> AT_ONCE)
+    """How many lines `send_lines` is to send for to get ``nbytes``: one, or `AT_ONCE`."""
+    return 1 if nbytes <= BYTES else AT_ONCE
 
 
-cdef inline void send_lines(const char* p, int count) noexcept nogil:
-    """Send for up to `AT_ONCE` lines: a loop would count and jump."""
+cdef inline void send_lines(const char* p, int count, Py_ssize_t apart) noexcept nogil:
+    """Send for no line, one, or `AT_ONCE`, ``apart`` bytes apart: a loop would count and jump."""
     if count > 0:
         send_for(p)
     if count > 1:
-        send_for(p + BYTES)
-    if count > 2:
-        send_for(p + 2 * BYTES)
-        send_for(p + 3 * BYTES)
+        p = MOVED(p, apart)
+        send_for(p)
+        p = MOVED(p, apart)
+        send_for(p)
+        p = MOVED(p, apart)
+        send_for(p)
 
 
 cdef inline Ahead span(const float* begin, Py_ssize_t size) noexcept nogil:

@@ -20,7 +20,7 @@ from .grid cimport Axis, Phase, Pixels, axis_bytes, locate, needed_taps, next_ax
 from .isa cimport VL
 from .stack cimport tiles_of_width
 from .step cimport Step, kernel
-from .tile cimport BEYOND, Tile, send_nothing, set_activation, tile_rows
+from .tile cimport BEYOND, Tile, send_during, send_nothing, set_activation, tile_rows
 
 cdef struct Attributes:     # followed by the axes
     Py_ssize_t images
@@ -133,7 +133,7 @@ cdef void multiply(const Attributes* a, const Work* work, const float* panels, c
     cdef Tile t
     cdef Py_ssize_t width = a.nv * VL, size = a.taps * a.depth * width
     cdef Py_ssize_t group = part // a.panel_blocks, last = first_panel(a, part + 1)
-    cdef Py_ssize_t panel, p, i, m, share, rows
+    cdef Py_ssize_t panel, p, i, m, share
     cdef const float* next_panel
     cdef int mr
     t.count, t.depth, t.rows_step, t.offset = 1, a.depth, work.pixels.step, group * a.depth
@@ -154,9 +154,8 @@ cdef void multiply(const Attributes* a, const Work* work, const float* panels, c
             t.taps, t.tap = work.tap_count[i], work.tap + i * a.taps
             t.rows, t.y_rows = work.pixels.rows + m, work.pixels.y + m
             if a.panels_ahead and t.taps * a.depth:     # this tile's share of it
-                share, rows = size * sizeof(float) // work.tiles, t.taps * a.depth
-                t.ahead = <const char*> next_panel + i * share
-                t.ahead_step = (share + rows - 1) // rows
+                share = size * sizeof(float) // work.tiles
+                send_during(&t, a.nv, <const char*> next_panel + i * share, share, t.taps * a.depth)
             multiply_tiles(a.nv, mr, &t)
 
 

@@ -32,7 +32,7 @@ from .activation cimport LINEAR, RELU, activate_all
 from .isa cimport VL
 from .stack cimport stack, tile_count, tiles_of_width
 from .step cimport Step, kernel
-from .tile cimport NEAR, Tile, send_nothing, set_activation, tile_rows
+from .tile cimport NEAR, Tile, send_during, send_nothing, set_activation, tile_rows
 from .tiling cimport Place, Tiling, is_dilated, pixels_from, place_of, tiling_of
 from .winograd cimport LINE, apart, panel_point, side
 from .winograd_tile cimport SIDE, Output, input_tile, output_tile
@@ -216,9 +216,9 @@ cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, 
         t.a = v + point * a.v_point
         t.panel = panel + weights_of(a, point)
         if a.panels_ahead:
-            t.ahead = <const char*> (
-                panel + weights_of(a, point + 1) if point + 1 < a.points else next_panel)
-            t.ahead_step = width * sizeof(float) // tile_count(tiles, tile_rows(a.nv))
+            send_during(&t, a.nv, <const char*> (
+                panel + weights_of(a, point + 1) if point + 1 < a.points else next_panel),
+                a.channels * width * sizeof(float), a.channels * tile_count(tiles, tile_rows(a.nv)))
         t.y = z + point * a.z_point
         stack(multiply_tiles, tiles, tile_rows(a.nv), a.nv, &t)
 

@@ -12,10 +12,13 @@ after the other stays in the second-level cache.
 from libc.string cimport memset
 
 from .activation cimport LINEAR
+from .ahead cimport AT_ONCE, BYTES
 from .isa cimport VL, vstream_end
 from .stack cimport Multiply, stack, tile_count, tiles_of_width
 from .step cimport Step, kernel
-from .tile cimport BEYOND, PAST, Tile, can_stream, send_nothing, set_activation, tile_rows
+from .tile cimport (
+    BEYOND, PAST, Tile, can_stream, send_during, send_nothing, set_activation, tile_rows,
+)
 
 cdef enum:
     SPREAD = 2  # rows of a are sent for where at most so many times as long lie from one to the next,
@@ -54,8 +57,11 @@ cdef inline void send_panel(const Attributes* a, Tile* t, Py_ssize_t depth,
     A single tile asks for what it comes to soon: more would push out of the cache what waits there.
     """
     cdef Py_ssize_t width = a.nv * VL * sizeof(float)
-    t.ahead = <const char*> t.panel + (depth * width if tiles > 1 else <Py_ssize_t> NEXT)
-    t.ahead_step = width // tiles
+    if tiles > 1:
+        send_during(t, a.nv, <const char*> t.panel + depth * width, depth * width, tiles * depth)
+    else:
+        t.ahead, t.ahead_lines, t.ahead_apart = <const char*> t.panel + NEXT, AT_ONCE, BYTES
+        t.ahead_step = width
 
 
 cdef void multiply_panel(const Attributes* a, Multiply by_width, Tile* t, const float* x, float* y,
@@ -83,9 +89,8 @@ cdef void multiply(const Attributes* a, Multiply by_width, Tile* t, const float*
     cdef Py_ssize_t width = a.nv * VL, tiles = tile_count(rows, tile_rows(a.nv)), p
     send_nothing(t)
     if a.a_step <= SPREAD * a.depth:    # the next rows of a
-        t.ahead = <const char*> (x + rows * a.a_step)
-        t.ahead_step = rows * a.a_step * sizeof(float) // (
-            tiles * a.depth * min(last - panel, <Py_ssize_t> SOON))
+        send_during(t, a.nv, <const char*> (x + rows * a.a_step), rows * a.a_step * sizeof(float),
+                    tiles * a.depth * min(last - panel, <Py_ssize_t> SOON))
     t.panel = panels + panel * a.depth * width
     for p in range(panel, last):
         if p == panel + SOON:
