@@ -47,6 +47,17 @@ def test_direct_convolution(monkeypatch, layer, items, panels_first, tier):
 
 
 @tiers
+@pytest.mark.parametrize("layer", DIRECT, ids=str)
+def test_direct_convolution_of_distant_images(monkeypatch, layer, tier):
+    case = replace(layer, algorithm="direct").forward(True, "relu")
+    expected = runner.run(case.op, case.arrays(), tier=tier)
+    monkeypatch.setattr(runner.KERNELS[tier].conv_direct, "DISTANT", 0)
+    for threads in (1, 3):
+        results = runner.run(case.op, case.arrays(), tier=tier, threads=threads)
+        assert all(map(runner.same_bits, results, expected))
+
+
+@tiers
 @pytest.mark.parametrize("layer", WINOGRAD, ids=str)
 @pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
 @pytest.mark.parametrize("blocks", [1, 10**6], ids=["one step", "two steps"])

@@ -22,6 +22,11 @@ from .stack cimport tiles_of_width
 from .step cimport Step, kernel
 from .tile cimport BEYOND, Tile, send_during, send_nothing, set_activation, tile_rows
 
+cdef enum:
+    SOON = 4096     # floats from what a tile reads of x to what it sends for
+
+DISTANT = 2**20     # bytes of x and y together that are beyond the nearest caches
+
 cdef struct Attributes:     # followed by the axes
     Py_ssize_t images
     Py_ssize_t groups
@@ -37,7 +42,10 @@ cdef struct Attributes:     # followed by the axes
     Py_ssize_t panels           # of a group
     Py_ssize_t panel_blocks     # of a group
     Py_ssize_t panels_first     # whether consecutive items share a block of panels
-    Py_ssize_t panels_ahead     # whether the next panel is sent for, since it lies beyond the nearer caches
+    Py_ssize_t panels_ahead     # whether the next panel is sent for, since it lies beyond the nearer caches,
+    Py_ssize_t x_ahead          # or x: what lies so many floats behind those that belong to a tile's pixels,
+    Py_ssize_t x_image          # of so many
+    Py_ssize_t y_image          # to so many pixels of y
     int nv
     int activation
 
@@ -126,13 +134,21 @@ cdef inline Py_ssize_t next_part(const Attributes* a, Py_ssize_t part, Py_ssize_
     return (item + 1) // spatials % parts
 
 
-cdef void multiply(const Attributes* a, const Work* work, const float* panels, const float* b,
-                   float* y, const float* residual, Py_ssize_t part,
+cdef inline void send_x(const Attributes* a, Tile* t, const float* x, int mr) noexcept nogil:
+    """Have a tile's share of x sent for, which tiles after it read first."""
+    cdef Py_ssize_t pixel = (t.y_rows[0] - t.y) // a.y_step
+    send_during(t, a.nv, <const char*> (x + pixel * a.x_image // a.y_image + a.x_ahead),
+                mr * a.x_image * sizeof(float) // a.y_image, t.taps * a.depth)
+
+
+cdef void multiply(const Attributes* a, const Work* work, const float* x, const float* panels,
+                   const float* b, float* y, const float* residual, Py_ssize_t part,
                    Py_ssize_t after) noexcept nogil:
     """The pixels of ``work`` times the panels of ``part``; those of part ``after`` are next."""
     cdef Tile t
     cdef Py_ssize_t width = a.nv * VL, size = a.taps * a.depth * width
-    cdef Py_ssize_t group = part // a.panel_blocks, last = first_panel(a, part + 1)
+    cdef Py_ssize_t group = part // a.panel_blocks
+    cdef Py_ssize_t first = first_panel(a, part), last = first_panel(a, part + 1)
     cdef Py_ssize_t panel, p, i, m, share
     cdef const float* next_panel
     cdef int mr
@@ -140,7 +156,7 @@ cdef void multiply(const Attributes* a, const Work* work, const float* panels, c
     t.bias, t.y, t.residual = NULL, y, residual
     send_nothing(&t)
     set_activation(&t, a.activation)
-    for panel in range(first_panel(a, part), last):
+    for panel in range(first, last):
         p = panel - group * a.panels
         t.panel = panels + panel * size
         next_panel = panels + (panel + 1 if panel + 1 < last else first_panel(a, after)) * size
@@ -156,6 +172,10 @@ cdef void multiply(const Attributes* a, const Work* work, const float* panels, c
             if a.panels_ahead and t.taps * a.depth:     # this tile's share of it
                 share = size * sizeof(float) // work.tiles
                 send_during(&t, a.nv, <const char*> next_panel + i * share, share, t.taps * a.depth)
+            elif a.x_ahead and panel == first and t.taps:
+                send_x(a, &t, x, mr)
+            else:
+                send_nothing(&t)
             multiply_tiles(a.nv, mr, &t)
 
 
@@ -177,7 +197,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
         if spatial != prepared:
             prepare(a, &work, spatial, x, y)
             prepared = spatial
-        multiply(a, &work, panels, b, y, residual, part, next_part(a, part, item, spatials))
+        multiply(a, &work, x, panels, b, y, residual, part, next_part(a, part, item, spatials))
 
 
 def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_blocks, panel_blocks,
@@ -187,7 +207,8 @@ def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_bl
     -> y (N, P, Q, filters)
 
     ``rows`` and ``columns`` are the `Axis` of each spatial axis; pixels lie ``x_step`` and ``y_step``
-    floats apart. ``panels_ahead``: the next panel is sent for while one is multiplied.
+    floats apart. ``panels_ahead``: the next panel is sent for while one is multiplied, else x where it is
+    far away.
     """
     cdef Attributes a
     memset(&a, 0, sizeof(a))
@@ -197,6 +218,11 @@ def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_bl
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.pixel_blocks, a.panel_blocks, a.panels_first = pixel_blocks, panel_blocks, panels_first
     a.whole_rows, a.panels_ahead = whole_rows, panels_ahead
+    a.x_image, a.y_image = rows.in_size * columns.in_size * a.x_step, rows.out_size * columns.out_size
+    if (groups == 1 and len(rows.phases) == len(columns.phases) == 1 and not panels_ahead
+            and 4 * images * (a.x_image + a.y_image * a.y_step) >= DISTANT):
+        below = max([offset for _, offset in rows.phases[0][2]], default=0)
+        a.x_ahead = below * columns.in_size * a.x_step + SOON
     cdef Py_ssize_t height = tile_rows(a.nv)
     cdef Py_ssize_t most_rows = max([p[1] for p in rows.phases], default=0)
     cdef Py_ssize_t width = max([p[1] for p in columns.phases], default=0)
