@@ -1,6 +1,7 @@
 """What do threads cost and share: after a pause, beside other libraries' threads, and item by item?
 
-* after a pause: a convolution after an idle second, beside the same one back to back;
+* after a pause: a convolution after an idle second, beside the same one back to back; on one thread as
+  well, which wakes nobody, so that the difference is what the threads cost, and the rest the machine's sleep;
 * mixing: a convolution in turns with NumPy's BLAS, and with PyTorch, beside each on its own;
 * balance: how evenly the items of a plan keep the threads busy, computed and measured;
 * denormals: a step on numbers too small to be normal beside the same step on normal ones.
@@ -37,14 +38,20 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def after_a_pause(call: Callable[[], object], pauses: int, length: float) -> dict[str, float]:
-    """Median of calls back to back, and of the first one after a pause."""
-    busy = [seconds(call) for _ in range(50)][10:]
-    idle = []
+def after_a_pause(
+    calls: dict[str, Callable[[], object]], pauses: int, length: float
+) -> dict[str, dict[str, float]]:
+    """Medians of each call back to back, and of the first one after a pause, taken in turns."""
+    busy = {name: [seconds(call) for _ in range(50)][10:] for name, call in calls.items()}
+    idle = {name: [] for name in calls}
     for _ in range(pauses):
-        time.sleep(length)
-        idle.append(seconds(call))
-    return {"busy": statistics.median(busy), "after_pause": statistics.median(idle)}
+        for name, call in calls.items():
+            time.sleep(length)
+            idle[name].append(seconds(call))
+    return {
+        name: {"busy": statistics.median(busy[name]), "after_pause": statistics.median(idle[name])}
+        for name in calls
+    }
 
 
 def mixed(call: Callable[[], object], other: Callable[[], object], n: int) -> dict[str, float]:
@@ -89,15 +96,19 @@ def main() -> None:
     args = timing.parse(parser)
     cycnn.set_num_threads(args.threads)
     model = network()
-    session = cycnn.Session(model)
+    session, alone = cycnn.Session(model), cycnn.Session(model, threads=1)
     x = np.random.default_rng(0).random((1, 28, 28, 128), np.float32)
 
     def call() -> None:
         session.run(x)
 
-    rows = [{"question": "pause", **after_a_pause(call, args.pauses, 1.0)}]
-    extra = rows[0]["after_pause"] - rows[0]["busy"]
-    print(f"after an idle second: {extra * 1e3:.3f} ms more than back to back")
+    pauses = after_a_pause({"threads": call, "one": lambda: alone.run(x)}, args.pauses, 1.0)
+    rows = [{"question": "pause", **pauses["threads"], "one_thread": pauses["one"]}]
+    extra, sleep = (p["after_pause"] - p["busy"] for p in pauses.values())
+    print(
+        f"after an idle second: {extra * 1e3:.3f} ms more than back to back on {args.threads} threads, "
+        f"{sleep * 1e3:.3f} on one: {(extra - sleep) * 1e3:.3f} for threads"
+    )
     for name, product in products(timing.peer("torch"), args.threads).items():
         row = mixed(call, product, 200)
         rows.append({"question": "mixing", "with": name, **row})
