@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import timing
-from peak import BURST, LONG, Peak, Read
+from peak import Peak, Read, burst
 
 import cycnn
 from cycnn import layers
@@ -63,12 +63,12 @@ def candidates(product: Product, torch) -> dict:
 
 
 def measure(
-    product: Product, torch, peak: Peak, burst: Peak, read: Read, rounds: int
+    product: Product, torch, peak: Peak, behind: Peak, read: Read, rounds: int
 ) -> dict[str, object]:
     """Time one row."""
     layer = candidates(product, torch)
     calls = {**layer, "peak": peak, "read": read}
-    times = timing.interleave(calls, rounds=rounds, threads=peak.threads, burst=burst)
+    times = timing.interleave(calls, rounds=rounds, threads=peak.threads, burst=behind)
     best = {name: t.best for name, t in times.items()}
     nbytes = 4 * product.inputs * product.units
     gflops = {name: product.flops / best[name] * 1e-9 for name in layer}
@@ -77,7 +77,7 @@ def measure(
     limit = min(from_registers, from_memory)
     ours, reads = times["cycnn"], times["read"].seconds
     limits = [  # seconds, round by round
-        max(product.flops / burst.flops * a, nbytes / read.nbytes * b)
+        max(product.flops / behind.flops * a, nbytes / read.nbytes * b)
         for a, b in zip(ours.burst, reads, strict=True)
     ]
     return {
@@ -108,13 +108,13 @@ def main() -> None:
     args = timing.parse(parser)
     torch = timing.torch_kernels(args.threads)
     cycnn.set_num_threads(args.threads)
-    peak, burst = (Peak(dispatch.load().tier, args.threads, s) for s in (LONG, BURST))
+    peak, behind = (kind(dispatch.load().tier, args.threads) for kind in (Peak, burst))
     read = Read(BEYOND_CACHES, args.threads)
     rows = []
     columns = f"{'share':>8s}{'best':>8s}{'needs':>8s}"
     print(f"{'GFLOP/s':16s}{'cycnn':>10s}{'torch':>10s}{'limit':>10s}{columns}")
     for product in (p for p in PRODUCTS if args.only in str(p)):
-        rows.append(measure(product, torch, peak, burst, read, args.rounds))
+        rows.append(measure(product, torch, peak, behind, read, args.rounds))
         print(line(rows[-1]), flush=True)
     timing.write(args, rows)
 

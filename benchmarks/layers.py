@@ -4,12 +4,13 @@ Everything is timed in turns in one process: cycnn (forward as a session runs it
 (eager), oneDNN with weights packed ahead of time, forward the other peers that ``--peers`` names, and a
 burst of multiply-adds from registers (the peak). Speeds are those of the best round. Cores that are held to
 some power lower their clock for a product, which reads as well as multiplies, and take milliseconds to raise
-it again: so "share" is cycnn's part of a burst right behind it (of "burst" GFLOP/s) in the same round, at the
-median, and "best" its best round's part of the peak. Multiply-adds are counted as in direct convolution,
-those on padding too, so that Winograd's tiles go beyond 100 %. "needs" is what the share is held to, "onednn"
-that of oneDNN with packed weights; "error" is the root mean square of the difference to PyTorch's result in
-float64, as a share of that of the result. Neighbours that stay for seconds outlast all rounds of a row:
-`--passes` comes to each row several times, and pools their rounds.
+it again. So there are two shares: "share" is cycnn's part of a burst right behind it (of "burst" GFLOP/s) in
+the same round, at the median, and "needs" is what it is held to; "best" is the best round's part of the best
+peak, which may have had the higher clock. Multiply-adds are counted as in direct convolution, those on
+padding too, so that Winograd's tiles go beyond 100 %. "onednn" is the share of oneDNN with packed weights;
+"error" is the root mean square of the difference to PyTorch's result in float64, as a share of that of the
+result. Neighbours that stay for seconds outlast all rounds of a row: `--passes` comes to each row several
+times, and pools their rounds.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import timing
-from peak import BURST, LONG, Peak
+from peak import Peak, burst
 from shapes import BATCHES, CONVOLUTIONS, GEMM, Convolution, required
 
 import cycnn
@@ -199,9 +200,9 @@ def cases(args, torch, names: Sequence[str]) -> Iterator[Case]:
                 yield convolution(shape, op, batch, torch, **options)
 
 
-def measure(case: Case, peak: Peak, burst: Peak, rounds: int, times: Pool) -> dict:
+def measure(case: Case, peak: Peak, behind: Peak, rounds: int, times: Pool) -> dict:
     """Time one row; ``times`` holds its rounds of the passes before, and takes these."""
-    form = {"rounds": rounds, "threads": peak.threads, "burst": burst}
+    form = {"rounds": rounds, "threads": peak.threads, "burst": behind}
     for name, found in timing.interleave({"peak": peak, **case.calls}, **form).items():
         times[name] += found
     flops = {name: peak.flops if name == "peak" else case.flops for name in times}
@@ -209,9 +210,9 @@ def measure(case: Case, peak: Peak, burst: Peak, rounds: int, times: Pool) -> di
     row |= {"flops": case.flops, "bytes": case.nbytes}
     row["gflops"] = {name: t.gflops(flops[name]) for name, t in times.items()}
     row["median_gflops"] = {name: flops[name] / t.median * 1e-9 for name, t in times.items()}
-    row["shares"] = {name: flops[name] / burst.flops * t.of_burst for name, t in times.items()}
+    row["shares"] = {name: flops[name] / behind.flops * t.of_burst for name, t in times.items()}
     row["share"] = row["shares"]["cycnn"]
-    row["burst"] = burst.flops / statistics.median(times["cycnn"].burst) * 1e-9
+    row["burst"] = behind.flops / statistics.median(times["cycnn"].burst) * 1e-9
     row["best"] = row["gflops"]["cycnn"] / row["gflops"]["peak"]
     return row
 
@@ -261,13 +262,13 @@ def main() -> None:
     names = timing.installed(args.peers) if torch else []
     columns = ("cycnn", "eager", "prepacked", *names, "peak")
     cycnn.set_num_threads(args.threads)
-    peak, burst = (Peak(dispatch.load().tier, args.threads, s) for s in (LONG, BURST))
+    peak, behind = (kind(dispatch.load().tier, args.threads) for kind in (Peak, burst))
     times = defaultdict(lambda: defaultdict(timing.Times))
     print(header(columns))
     rows = {}
     for n in range(args.passes):
         for case in cases(args, torch, names):
-            rows[case.key] = measure(case, peak, burst, args.rounds, times[case.key])
+            rows[case.key] = measure(case, peak, behind, args.rounds, times[case.key])
             if n == args.passes - 1:
                 rows[case.key]["error"] = case.error()
                 print(line(rows[case.key], columns), flush=True)

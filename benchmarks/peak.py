@@ -21,7 +21,7 @@ from cycnn.kernels import dispatch
 from cycnn.kernels.dispatch import supported_tiers
 
 SOURCE = Path(__file__).with_name("peak.c")
-LONG, BURST = 3e-3, 0.5e-3  # seconds: the clock that a product leaves lasts for some milliseconds
+LONG, BURST = 3e-3, 0.5e-3  # seconds
 TIERS = {"v2": "x86-64-v2", "v3": "x86-64-v3", "v4": "x86-64-v4"}
 
 
@@ -60,6 +60,12 @@ class Peak:
             self._loop(self._n)
         else:
             list(self._pool.map(self._loop, [self._n] * self.threads))
+
+
+def burst(tier: str, threads: int = 1) -> Peak:
+    """For `timing.interleave`: as short as the time for which a product's clock outlasts it, but not so short
+    that starting several threads counts."""
+    return Peak(tier, threads, BURST if threads == 1 else LONG)
 
 
 class Copy:

@@ -83,7 +83,8 @@ PROTOTYPE_PEAK = 250 / 268
 
 
 def required(shape: Convolution, op: str, batch: int) -> float | None:
-    """The share of the FMA peak that ``op`` is to reach on ``shape``, None where none is set."""
+    """The share of the FMA peak, at the clock that the product itself leaves, that ``op`` is to reach on
+    ``shape``, None where none is set."""
     if op == "forward":
         prototypes = dict(zip(BATCHES, shape.prototype or (), strict=False))
         return max(0.90, 0.95 * PROTOTYPE_PEAK * prototypes.get(batch, 0.0))

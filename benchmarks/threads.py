@@ -1,7 +1,7 @@
 """What do threads cost and share: after a pause, beside other libraries' threads, and item by item?
 
-* after a pause: a convolution after an idle second, beside the same one back to back; on one thread as
-  well, which wakes nobody, so that the difference is what the threads cost, and the rest the machine's sleep;
+* after a pause: a convolution after an idle second, beside the same one back to back; and that on one
+  thread, which wakes nobody: what it loses, too, is the machine's own sleep, low clock and cold caches;
 * mixing: a convolution in turns with NumPy's BLAS, and with PyTorch, beside each on its own;
 * balance: how evenly the items of a plan keep the threads busy, computed and measured;
 * denormals: a step on numbers too small to be normal beside the same step on normal ones.
@@ -104,10 +104,10 @@ def main() -> None:
 
     pauses = after_a_pause({"threads": call, "one": lambda: alone.run(x)}, args.pauses, 1.0)
     rows = [{"question": "pause", **pauses["threads"], "one_thread": pauses["one"]}]
-    extra, sleep = (p["after_pause"] - p["busy"] for p in pauses.values())
+    extra = {name: 1e3 * (p["after_pause"] - p["busy"]) for name, p in pauses.items()}
     print(
-        f"after an idle second: {extra * 1e3:.3f} ms more than back to back on {args.threads} threads, "
-        f"{sleep * 1e3:.3f} on one: {(extra - sleep) * 1e3:.3f} for threads"
+        f"after an idle second: {extra['threads']:.3f} ms more than back to back on {args.threads} "
+        f"threads, {extra['one']:.3f} on one"
     )
     for name, product in products(timing.peer("torch"), args.threads).items():
         row = mixed(call, product, 200)

@@ -55,8 +55,8 @@ class Times:
 
     @property
     def of_burst(self) -> float:
-        """How many times as fast as the burst, the median over rounds: both run at one clock, which products
-        that read much lower for milliseconds, and beside the same neighbours."""
+        """How many times as fast as the burst, the median over rounds: both run beside the same neighbours,
+        and on one thread at the same clock, which a product may lower for some milliseconds."""
         pairs = zip(self.burst, self.seconds, strict=True)
         return statistics.median(burst / call for burst, call in pairs)
 
@@ -74,10 +74,10 @@ def interleave(
     burst: Callable[[], object] | None = None,
 ) -> dict[str, Times]:
     """Call every candidate once a round, as often in a row as fills ``at_least`` seconds, and a ``burst``
-    right behind each.
+    behind each, after one that is not counted.
 
     Where it has several ``threads``, those of the one before, which go on spinning for a while, are
-    waited for: they would take the place of its own.
+    waited for, before a burst as well: they would take the place of its own.
     """
     repeats = {}
     for name, call in candidates.items():
@@ -90,6 +90,8 @@ def interleave(
         for name in order[r % len(order) :] + order[: r % len(order)]:
             _wait_for_sleep(threads)
             seconds = _time(candidates[name], repeats[name])
+            if burst:
+                _wait_for_sleep(threads)
             times[name] += Times((seconds,), (_time(burst, 1),) if burst else ())
     gc.enable()
     return times

@@ -1,4 +1,4 @@
-"""Weights that are sent for before their turn: what is computed stays the same."""
+"""Weights and images that are sent for before their turn: what is computed stays the same."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ WINOGRAD = [
 ]
 
 
-def same_bits(monkeypatch, case, tier, module):
-    """Panels of any size count as large, so that they are sent for: no bit changes."""
+def same_bits(monkeypatch, case, tier, module, limit="NEAR_BYTES"):
+    """Tensors of any size count as large, so that they are sent for: no bit changes."""
     asked = [step.kernel.attributes for step in runner.steps_of(case.op, case.arrays(), tier)]
     expected = runner.run(case.op, case.arrays(), tier=tier)
-    monkeypatch.setattr(module, "NEAR_BYTES", 0)
+    monkeypatch.setattr(module, limit, 0)
     steps = runner.steps_of(case.op, case.arrays(), tier)
     assert [step.kernel.attributes for step in steps] != asked
     for threads in (1, 3):
@@ -47,14 +47,21 @@ def test_direct_convolution(monkeypatch, layer, items, panels_first, tier):
 
 
 @tiers
-@pytest.mark.parametrize("layer", DIRECT, ids=str)
-def test_direct_convolution_of_distant_images(monkeypatch, layer, tier):
+@pytest.mark.parametrize("layer", DIRECT[:2], ids=str)
+@pytest.mark.parametrize("items", [1, 64])
+@pytest.mark.parametrize("panels_first", [False, True])
+def test_direct_convolution_of_distant_images(monkeypatch, layer, items, panels_first, tier):
+    monkeypatch.setattr(dense, "ITEMS", items)
+    monkeypatch.setattr(dense, "ITEM_FLOPS", 1)
+    monkeypatch.setattr(conv_candidates, "_prefer_panels", lambda c: panels_first)
     case = replace(layer, algorithm="direct").forward(True, "relu")
-    expected = runner.run(case.op, case.arrays(), tier=tier)
-    monkeypatch.setattr(runner.KERNELS[tier].conv_direct, "DISTANT", 0)
-    for threads in (1, 3):
-        results = runner.run(case.op, case.arrays(), tier=tier, threads=threads)
-        assert all(map(runner.same_bits, results, expected))
+    same_bits(monkeypatch, case, tier, runner.KERNELS[tier].conv_direct, "DISTANT")
+
+
+@tiers
+def test_gradient_for_distant_images(monkeypatch, tier):
+    case = replace(DIRECT[0], algorithm="direct").backward_data()
+    same_bits(monkeypatch, case, tier, runner.KERNELS[tier].conv_direct, "DISTANT")
 
 
 @tiers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ WITHOUT_A_FILE = {
     "elementwise": ["--only", "relu", "--where", "cache", "--rounds", "1"],
     "latency": ["--rounds", "1"],
     "startup": ["--rounds", "1"],
+    "threads": ["--pauses", "1"],
 }
 WITHOUT_PEERS = {"memory": ["--peers"], "training": ["--peers"]}
 
@@ -61,6 +63,20 @@ def test_a_file_says_what_figures_cannot_be_read_without(documents, name):
     assert document["date"][:2] == "20"
     assert document["peaks"][0]["threads"] == 1
     assert {"gflops", "read", "copy"} <= document["peaks"][0].keys()
+
+
+@pytest.mark.parametrize("name", ["dense", "layers"])
+def test_shares_of_the_peak_are_said(documents, name):
+    for row in documents[name]["rows"]:
+        assert 0 < row["best"] < math.inf
+        assert 0 < row["share"] < math.inf
+
+
+def test_times_are_compared_with_their_bursts():
+    from timing import Times
+
+    times = Times((2.0, 4.0), (4.0, 4.0)) + Times((8.0,), (4.0,))
+    assert (times.best, times.median, times.of_burst) == (2.0, 4.0, 1.0)
 
 
 @pytest.mark.parametrize("chosen", [[], ["--threads", "1", "2"]])

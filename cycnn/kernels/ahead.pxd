@@ -25,7 +25,7 @@ cdef inline void send_for(const char* p) noexcept nogil:
     __builtin_prefetch(p, 0, 2)
 
 
-cdef inline int lines_of(Py_ssize_t nbytes) noexcept nogil:
+cdef inline int lines_at_once(Py_ssize_t nbytes) noexcept nogil:
     """How many lines `send_lines` is to send for to get ``nbytes``: one, or `AT_ONCE`."""
     return 1 if nbytes <= BYTES else AT_ONCE
 

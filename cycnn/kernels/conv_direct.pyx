@@ -23,7 +23,7 @@ from .step cimport Step, kernel
 from .tile cimport BEYOND, Tile, send_during, send_nothing, set_activation, tile_rows
 
 cdef enum:
-    SOON = 4096     # floats from what a tile reads of x to what it sends for
+    NEXT = 4096     # floats from the last that a tile reads of x to what it sends for
 
 DISTANT = 2**20     # bytes of x and y together that are beyond the nearest caches
 
@@ -42,10 +42,10 @@ cdef struct Attributes:     # followed by the axes
     Py_ssize_t panels           # of a group
     Py_ssize_t panel_blocks     # of a group
     Py_ssize_t panels_first     # whether consecutive items share a block of panels
-    Py_ssize_t panels_ahead     # whether the next panel is sent for, since it lies beyond the nearer caches,
-    Py_ssize_t x_ahead          # or x: what lies so many floats behind those that belong to a tile's pixels,
-    Py_ssize_t x_image          # of so many
-    Py_ssize_t y_image          # to so many pixels of y
+    Py_ssize_t panels_ahead     # whether the next panel is sent for, since it lies beyond the nearer caches
+    Py_ssize_t x_far            # whether x is, since it does
+    Py_ssize_t x_ahead          # floats from where a tile's pixels lie in x to what is sent for
+    double x_share              # floats of x to one of y
     int nv
     int activation
 
@@ -135,10 +135,10 @@ cdef inline Py_ssize_t next_part(const Attributes* a, Py_ssize_t part, Py_ssize_
 
 
 cdef inline void send_x(const Attributes* a, Tile* t, const float* x, int mr) noexcept nogil:
-    """Have a tile's share of x sent for, which tiles after it read first."""
-    cdef Py_ssize_t pixel = (t.y_rows[0] - t.y) // a.y_step
-    send_during(t, a.nv, <const char*> (x + pixel * a.x_image // a.y_image + a.x_ahead),
-                mr * a.x_image * sizeof(float) // a.y_image, t.taps * a.depth)
+    """Have a tile's share of x sent for, which tiles after it are the first to read."""
+    cdef Py_ssize_t at = <Py_ssize_t> ((t.y_rows[0] - t.y) * a.x_share) + a.x_ahead
+    cdef Py_ssize_t nbytes = <Py_ssize_t> (mr * a.y_step * a.x_share * sizeof(float))
+    send_during(t, a.nv, <const char*> (x + at), nbytes, t.taps * a.depth)
 
 
 cdef void multiply(const Attributes* a, const Work* work, const float* x, const float* panels,
@@ -154,7 +154,6 @@ cdef void multiply(const Attributes* a, const Work* work, const float* x, const 
     cdef int mr
     t.count, t.depth, t.rows_step, t.offset = 1, a.depth, work.pixels.step, group * a.depth
     t.bias, t.y, t.residual = NULL, y, residual
-    send_nothing(&t)
     set_activation(&t, a.activation)
     for panel in range(first, last):
         p = panel - group * a.panels
@@ -169,11 +168,11 @@ cdef void multiply(const Attributes* a, const Work* work, const float* x, const 
             mr = work.first[i + 1] - work.first[i]
             t.taps, t.tap = work.tap_count[i], work.tap + i * a.taps
             t.rows, t.y_rows = work.pixels.rows + m, work.pixels.y + m
-            if a.panels_ahead and t.taps * a.depth:     # this tile's share of it
+            if a.panels_ahead:      # this tile's share of it
                 share = size * sizeof(float) // work.tiles
                 send_during(&t, a.nv, <const char*> next_panel + i * share, share, t.taps * a.depth)
-            elif a.x_ahead and panel == first and t.taps:
-                send_x(a, &t, x, mr)
+            elif a.x_far and panel == first and (a.panels_first or part == 0):
+                send_x(a, &t, x, mr)    # items before, on the same pixels, have not
             else:
                 send_nothing(&t)
             multiply_tiles(a.nv, mr, &t)
@@ -218,11 +217,12 @@ def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_bl
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.pixel_blocks, a.panel_blocks, a.panels_first = pixel_blocks, panel_blocks, panels_first
     a.whole_rows, a.panels_ahead = whole_rows, panels_ahead
-    a.x_image, a.y_image = rows.in_size * columns.in_size * a.x_step, rows.out_size * columns.out_size
-    if (groups == 1 and len(rows.phases) == len(columns.phases) == 1 and not panels_ahead
-            and 4 * images * (a.x_image + a.y_image * a.y_step) >= DISTANT):
+    x_size = rows.in_size * columns.in_size * a.x_step
+    y_size = rows.out_size * columns.out_size * a.y_step
+    if groups == len(rows.phases) == len(columns.phases) == 1 and y_size:
+        a.x_far = 4 * images * (x_size + y_size) >= DISTANT
         below = max([offset for _, offset in rows.phases[0][2]], default=0)
-        a.x_ahead = below * columns.in_size * a.x_step + SOON
+        a.x_ahead, a.x_share = below * columns.in_size * a.x_step + NEXT, x_size / y_size
     cdef Py_ssize_t height = tile_rows(a.nv)
     cdef Py_ssize_t most_rows = max([p[1] for p in rows.phases], default=0)
     cdef Py_ssize_t width = max([p[1] for p in columns.phases], default=0)

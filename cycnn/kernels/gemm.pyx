@@ -12,12 +12,12 @@ after the other stays in the second-level cache.
 from libc.string cimport memset
 
 from .activation cimport LINEAR
-from .ahead cimport AT_ONCE, BYTES
+from .ahead cimport BYTES, lines_at_once
 from .isa cimport VL, vstream_end
 from .stack cimport Multiply, stack, tile_count, tiles_of_width
 from .step cimport Step, kernel
 from .tile cimport (
-    BEYOND, PAST, Tile, can_stream, send_during, send_nothing, set_activation, tile_rows,
+    BEYOND, PAST, Tile, can_stream, send_during, send_nothing, set_activation, tile_rows, unrolled,
 )
 
 cdef enum:
@@ -60,8 +60,8 @@ cdef inline void send_panel(const Attributes* a, Tile* t, Py_ssize_t depth,
     if tiles > 1:
         send_during(t, a.nv, <const char*> t.panel + depth * width, depth * width, tiles * depth)
     else:
-        t.ahead, t.ahead_lines, t.ahead_apart = <const char*> t.panel + NEXT, AT_ONCE, BYTES
-        t.ahead_step = width
+        t.ahead, t.ahead_apart, t.ahead_step = <const char*> t.panel + NEXT, BYTES, width
+        t.ahead_lines = lines_at_once(unrolled(tile_rows(a.nv), a.nv) * width)
 
 
 cdef void multiply_panel(const Attributes* a, Multiply by_width, Tile* t, const float* x, float* y,

@@ -88,7 +88,7 @@ cdef inline void multiply_row(const int mr, const int whole, const float* a, Py_
 
 cdef inline void tile(const int mr, const int whole, const Tile* t) noexcept nogil:
     """``mr`` rows, ``whole`` vectors and a half: what `tile.tile` does, but for the order of the
-    last columns' sums."""
+    last columns' sums, and for sending for two lines a turn, ``t.ahead_step`` apart."""
     cdef vf acc[MOST * 8]
     cdef vf half[14]
     cdef vf x

@@ -17,7 +17,7 @@ turn first, for which there are no registers.
 """
 
 from .activation cimport RELU6
-from .ahead cimport BYTES, LINE, lines_of, send_for, send_lines
+from .ahead cimport AT_ONCE, BYTES, LINE, lines_at_once, send_for, send_lines
 from .isa cimport (
     MR1, MR2, MR4, UNROLLED, VL, in_order, vadd, vf, vfma, vfma_held, vload, vload_part, vmax, vmin,
     vset1, vstore, vstore_part, vstream, vzero,
@@ -60,8 +60,8 @@ cdef struct Tile:
     Py_ssize_t y_step
     const float* residual   # lies to y as its rows lie to those of the result; NULL: none
     Py_ssize_t columns      # how many columns of the panel are stored
-    const char* ahead       # what is used next is sent for meanwhile, from here on; NULL: nothing
-    int ahead_lines         # with each turn so many lines of it,
+    const char* ahead       # what is used next is sent for meanwhile, from here on, if not NULL:
+    int ahead_lines         # with each turn so many lines of it, then more than 0,
     Py_ssize_t ahead_apart  # so many bytes from one to the next;
     Py_ssize_t ahead_step   # they move on by so many for each row of the panel
 
@@ -108,12 +108,16 @@ cdef inline int unrolled(const int mr, const int nv) noexcept nogil:
 
 cdef inline void send_during(Tile* t, int nv, const char* ahead, Py_ssize_t nbytes,
                              Py_ssize_t rows) noexcept nogil:
-    """Have ``nbytes`` sent for while tiles of ``nv`` vectors walk over ``rows`` rows of panels, in several
-    streams where one line a turn is not enough: memory serves these a third to a half faster than one."""
-    cdef int count = lines_of(unrolled(tile_rows(nv), nv) * nbytes // rows)
-    t.ahead, t.ahead_lines = ahead, count
-    t.ahead_apart = nbytes // count // BYTES * BYTES
-    t.ahead_step = (nbytes // count + rows - 1) // rows
+    """Have ``nbytes`` sent for while tiles of ``nv`` vectors, as tall as they get, walk over ``rows`` rows of
+    panels, in several streams where one line a turn is not enough: memory serves these faster than one."""
+    cdef Py_ssize_t part = nbytes       # of a stream
+    if rows == 0:
+        send_nothing(t)
+        return
+    t.ahead, t.ahead_lines = ahead, lines_at_once(unrolled(tile_rows(nv), nv) * nbytes // rows)
+    if t.ahead_lines == AT_ONCE:
+        part = (nbytes // AT_ONCE + BYTES - 1) // BYTES * BYTES
+    t.ahead_apart, t.ahead_step = part, (part + rows - 1) // rows
 
 
 cdef inline int starts(const int mr, const bint gather) noexcept nogil:

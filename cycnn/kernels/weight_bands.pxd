@@ -19,6 +19,9 @@ from .grid cimport (
 from .isa cimport VL
 from .step cimport Run, Step, kernel
 
+cdef enum:
+    PACE = 256
+
 cdef struct Bands:          # what attributes begin with; the axes follow them
     Py_ssize_t images
     Py_ssize_t x_channels
@@ -50,7 +53,7 @@ cdef struct Band:           # rows of dy at some positions of columns
     float* dw
     bint add                # to what dw holds
     Ahead ahead[2]          # what the next band uses of x and of dy,
-    Py_ssize_t pace[2]      # so many 256ths of a line of it with every pixel of a vector
+    Py_ssize_t pace[2]      # lines of it for every pixel of a vector, in parts of `PACE`
 
 cdef struct Piece:          # what an item does at a time: ``count`` rows of dy from row ``first`` of
     Py_ssize_t image, first, count      # an image, at the vectors v0 <= v < v1
@@ -60,10 +63,11 @@ ctypedef void (*Sum)(Band*, Py_ssize_t begin, Py_ssize_t end) noexcept nogil    
 
 
 cdef inline void send_ahead(Band* t, Py_ssize_t pixels) noexcept nogil:
-    """Send for what falls to so many pixels of a vector: evenly, since a burst of requests would hold up
-    what the tile itself reads, and of both at once, which memory serves faster than one after the other."""
-    fetch(&t.ahead[0], (t.pace[0] * pixels + 255) >> 8)
-    fetch(&t.ahead[1], (t.pace[1] * pixels + 255) >> 8)
+    """Send for what falls to so many pixels of a vector: a few lines with every few pixels, since a burst
+    would hold up what the tile itself reads, and of both at once, which memory serves faster than one after
+    the other. Where a vector takes several tiles, the first of them have sent for all."""
+    fetch(&t.ahead[0], (t.pace[0] * pixels + PACE - 1) // PACE)
+    fetch(&t.ahead[1], (t.pace[1] * pixels + PACE - 1) // PACE)
 
 
 cdef inline Py_ssize_t top(const Axis* rows, const Piece* piece) noexcept nogil:
@@ -148,7 +152,7 @@ cdef inline void look_ahead(const Bands* a, const Axis* rows, const Axis* column
                           then.count * columns.out_size, a.y_channels, a.y_width)
     pixels = max(now.count * columns.out_size * (now.v1 - now.v0), <Py_ssize_t> 1)
     for i in range(2):
-        t.pace[i] = (lines(&t.ahead[i]) << 8) // pixels
+        t.pace[i] = PACE * lines(&t.ahead[i]) // pixels
 
 
 cdef inline void run_bands(Sum sum, const Bands* a, const Axis* rows, const Step* step,

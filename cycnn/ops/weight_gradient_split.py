@@ -158,17 +158,18 @@ def depthwise_split(problem: Problem, vector: int) -> tuple[float, DepthwiseSpli
         width, height = math.ceil(vectors / blocks), math.ceil(rows / chunks)
         again = (r - 1) / problem.strides[0] * (chunks - 1) / 4
         traffic = row_bytes * (rows + again) * (1 + AHEAD / (vector * width) * (blocks > 1))
-        work = flops + FLOPS_PER_BYTE * traffic
+        memory = FLOPS_PER_BYTE * traffic
+        work = flops + memory
         largest = width * height * chunks * blocks / (vectors * rows)  # to the mean
-        served = MEMORY_SERVES * work / (FLOPS_PER_BYTE * traffic)
-        workers = int(min(served, work / DEPTHWISE_FLOPS_PER_WORKER))
+        workers = int(min(MEMORY_SERVES * work / memory, work / DEPTHWISE_FLOPS_PER_WORKER))
         workers = 2 ** max(0, workers.bit_length() - 1)  # as machines have them, about
         uneven = largest * _uneven(chunks * blocks, workers)
         time = work * (1 + uneven) / 2
         time += _partial_sums(problem, chunks, DEPTHWISE_FLOPS_PER_PARTIAL)
         if time < least:
-            band = max(1, min(p, height, int(BAND_BYTES * blocks / row_bytes)))
-            band = math.ceil(p / math.ceil(p / band))
+            tall = max(1, min(p, height))
+            band = max(1, min(tall, int(BAND_BYTES * blocks / row_bytes)))
+            band = math.ceil(tall / math.ceil(tall / band))
             best, least = DepthwiseSplit(chunks, blocks, band), time
     return least, best
 
