@@ -298,8 +298,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("--folder", type=Path, help="where the pictures go")
+    parser.add_argument("--folder", type=Path, help="where the pictures go; made if need be")
     args = parser.parse_args()
+    if args.folder:
+        args.folder.mkdir(parents=True, exist_ok=True)
     import matplotlib
 
     for file in args.files:
