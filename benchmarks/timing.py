@@ -89,10 +89,10 @@ def interleave(
     for r in range(rounds):
         for name in order[r % len(order) :] + order[: r % len(order)]:
             _wait_for_sleep(threads)
-            seconds = _time(candidates[name], repeats[name])
+            times[name] += Times((_time(candidates[name], repeats[name]),))
             if burst:
                 _wait_for_sleep(threads)
-            times[name] += Times((seconds,), (_time(burst, 1),) if burst else ())
+                times[name] += Times(burst=(_time(burst, 1),))
     gc.enable()
     return times
 

@@ -22,6 +22,14 @@ WINOGRAD = [
 ]
 
 
+def direct(monkeypatch, layer, items, panels_first):
+    """Direct convolution cut into ``items``, of which consecutive ones share panels, or pixels."""
+    monkeypatch.setattr(dense, "ITEMS", items)
+    monkeypatch.setattr(dense, "ITEM_FLOPS", 1)
+    monkeypatch.setattr(conv_candidates, "_prefer_panels", lambda c: panels_first)
+    return replace(layer, algorithm="direct").forward(True, "relu")
+
+
 def same_bits(monkeypatch, case, tier, module, limit="NEAR_BYTES"):
     """Tensors of any size count as large, so that they are sent for: no bit changes."""
     asked = [step.kernel.attributes for step in runner.steps_of(case.op, case.arrays(), tier)]
@@ -39,10 +47,7 @@ def same_bits(monkeypatch, case, tier, module, limit="NEAR_BYTES"):
 @pytest.mark.parametrize("items", [1, 2, 64])
 @pytest.mark.parametrize("panels_first", [False, True])
 def test_direct_convolution(monkeypatch, layer, items, panels_first, tier):
-    monkeypatch.setattr(dense, "ITEMS", items)
-    monkeypatch.setattr(dense, "ITEM_FLOPS", 1)
-    monkeypatch.setattr(conv_candidates, "_prefer_panels", lambda c: panels_first)
-    case = replace(layer, algorithm="direct").forward(True, "relu")
+    case = direct(monkeypatch, layer, items, panels_first)
     same_bits(monkeypatch, case, tier, conv_candidates)
 
 
@@ -51,10 +56,7 @@ def test_direct_convolution(monkeypatch, layer, items, panels_first, tier):
 @pytest.mark.parametrize("items", [1, 64])
 @pytest.mark.parametrize("panels_first", [False, True])
 def test_direct_convolution_of_distant_images(monkeypatch, layer, items, panels_first, tier):
-    monkeypatch.setattr(dense, "ITEMS", items)
-    monkeypatch.setattr(dense, "ITEM_FLOPS", 1)
-    monkeypatch.setattr(conv_candidates, "_prefer_panels", lambda c: panels_first)
-    case = replace(layer, algorithm="direct").forward(True, "relu")
+    case = direct(monkeypatch, layer, items, panels_first)
     same_bits(monkeypatch, case, tier, runner.KERNELS[tier].conv_direct, "DISTANT")
 
 
