@@ -67,6 +67,13 @@ def test_gradient_for_distant_images(monkeypatch, tier):
 
 
 @tiers
+@pytest.mark.parametrize("columns", [70, 600])
+def test_product_of_distant_rows(monkeypatch, columns, tier):
+    case = Convolution((2, 9, 8, 40), columns, window(1)).forward(True, "relu")
+    same_bits(monkeypatch, case, tier, runner.KERNELS[tier].gemm, "DISTANT")
+
+
+@tiers
 @pytest.mark.parametrize("layer", WINOGRAD, ids=str)
 @pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
 @pytest.mark.parametrize("blocks", [1, 10**6], ids=["one step", "two steps"])

@@ -6,6 +6,7 @@ cdef extern from *:
     #define MOVED(p, n) ({ const char *_p = (p) + (n); __asm__("" : "+r"(_p)); _p; })
     """
     void __builtin_prefetch(const void*, int, int) noexcept nogil
+    long __builtin_expect(long, long) noexcept nogil
     const char* MOVED(const char*, Py_ssize_t) noexcept nogil
 
 cdef enum:
@@ -31,10 +32,9 @@ cdef inline int lines_at_once(Py_ssize_t nbytes) noexcept nogil:
 
 
 cdef inline void send_lines(const char* p, int count, Py_ssize_t apart) noexcept nogil:
-    """Send for no line, one, or `AT_ONCE`, ``apart`` bytes apart: a loop would count and jump."""
-    if count > 0:
-        send_for(p)
-    if count > 1:
+    """Send for one line, or, which is rare, `AT_ONCE`, ``apart`` bytes apart: a loop would count and jump."""
+    send_for(p)
+    if __builtin_expect(count > 1, 0):
         p = MOVED(p, apart)
         send_for(p)
         p = MOVED(p, apart)

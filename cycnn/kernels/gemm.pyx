@@ -21,10 +21,12 @@ from .tile cimport (
 )
 
 cdef enum:
-    SPREAD = 2  # rows of a are sent for where at most so many times as long lie from one to the next,
+    SPREAD = 2  # rows of a are sent for where they lie at most so many times their length apart,
     SOON = 4    # while so many panels are multiplied
     DEPTH = 1024    # terms of a sum at most, before the next rows of a: their part of a panel stays near
     NEXT = 16384    # bytes from what one tile multiplies to what it sends for
+
+DISTANT = 2**20     # bytes of a and y together that are beyond the nearest caches
 
 cdef struct Attributes:
     Py_ssize_t rows
@@ -35,6 +37,7 @@ cdef struct Attributes:
     int nv
     int activation
     bint stream             # whether y will not be read soon
+    bint a_far              # whether rows of a are sent for, since they lie beyond the nearer caches
     Py_ssize_t row_blocks
     Py_ssize_t panels
     Py_ssize_t panel_blocks
@@ -88,7 +91,7 @@ cdef void multiply(const Attributes* a, Multiply by_width, Tile* t, const float*
     """``rows`` rows times panels ``panel`` to ``last``, none of which is empty."""
     cdef Py_ssize_t width = a.nv * VL, tiles = tile_count(rows, tile_rows(a.nv)), p
     send_nothing(t)
-    if a.a_step <= SPREAD * a.depth:    # the next rows of a
+    if a.a_far:     # the next rows of a
         send_during(t, a.nv, <const char*> (x + rows * a.a_step), rows * a.a_step * sizeof(float),
                     tiles * a.depth * min(last - panel, <Py_ssize_t> SOON))
     t.panel = panels + panel * a.depth * width
@@ -145,5 +148,6 @@ def multiply_packed(rows, depth, columns, nv, *, row_blocks, panel_blocks, panel
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.row_blocks, a.panel_blocks, a.panels_first = row_blocks, panel_blocks, panels_first
     a.panels_stream = panels_first and not chained
+    a.a_far = a.a_step <= SPREAD * a.depth and 4 * a.rows * (a.a_step + a.y_step) >= DISTANT
     items = a.row_blocks * a.panel_blocks if a.rows and a.columns else 0
     return kernel("gemm", run, items, 0, &a, sizeof(a))

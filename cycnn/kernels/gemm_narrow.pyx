@@ -21,12 +21,12 @@ from libc.string cimport memcpy, memset
 from .activation cimport RELU6, activate_all
 from .ahead cimport send_for
 from .isa cimport (
-    VL, vadd, vf, vfma, vload, vload_part, vmax, vmin, vpick, vset1, vset2, vstore, vstore_part,
+    VL, vadd, vf, vfma, vload, vload_part, vpick, vset1, vset2, vstore, vstore_part,
     vu_load, vzero, vzip_low,
 )
 from .stack cimport stack, tile_count
 from .step cimport Step, kernel
-from .tile cimport Tile, send_nothing, set_activation
+from .tile cimport Tile, between, send_nothing, set_activation
 
 cdef extern from *:
     """
@@ -135,9 +135,9 @@ cdef inline void tile(const int mr, const int whole, const Tile* t) noexcept nog
                     acc[i * whole + j] = vadd(acc[i * whole + j], vload(r + j * VL))
                 half[i] = vadd(half[i], vload_part(r + whole * VL, rest))
         for i in range(mr * whole):
-            acc[i] = vmin(vset1(t.bounds[1]), vmax(vset1(t.bounds[0]), acc[i]))
+            acc[i] = between(t.bounds, acc[i])
         for i in range(mr):
-            half[i] = vmin(vset1(t.bounds[1]), vmax(vset1(t.bounds[0]), half[i]))
+            half[i] = between(t.bounds, half[i])
         for i in range(mr):
             y = t.y + (n * mr + i) * t.y_step
             for j in range(whole):

@@ -16,7 +16,7 @@ their own for that); many more rows lose as much again. `in_order` keeps gcc fro
 turn first, for which there are no registers.
 """
 
-from .activation cimport RELU6
+from .activation cimport RELU, RELU6
 from .ahead cimport AT_ONCE, BYTES, LINE, lines_at_once, send_for, send_lines
 from .isa cimport (
     MR1, MR2, MR4, UNROLLED, VL, in_order, vadd, vf, vfma, vfma_held, vload, vload_part, vmax, vmin,
@@ -32,7 +32,8 @@ cdef extern from *:
     const float* BOUNDS[3]
 
 cdef enum:
-    MANY = 16   # lines: more than that, stored at once, would be waited for
+    MANY = 16   # lines: more than that, stored at once, would be waited for,
+    STREAM = 4  # but so many side by side come by themselves
 
 cdef enum:      # where the result of a tile goes:
     NEAR        # to a nearby cache,
@@ -73,7 +74,12 @@ cdef inline void set_activation(Tile* t, int activation) noexcept nogil:
 
 
 cdef inline void send_nothing(Tile* t) noexcept nogil:
-    t.ahead, t.ahead_lines, t.ahead_apart, t.ahead_step = NULL, 0, BYTES, 0
+    t.ahead, t.ahead_lines, t.ahead_apart, t.ahead_step = NULL, 1, BYTES, 0
+
+
+cdef inline vf between(const float* bounds, vf x) noexcept nogil:
+    """x, no less than the first and no more than the second of ``bounds``; NaN stays."""
+    return vmin(vset1(bounds[1]), vmax(vset1(bounds[0]), x))
 
 
 cdef inline bint can_stream(const float* y, Py_ssize_t y_step, int nv,
@@ -155,6 +161,65 @@ cdef inline void multiply_row(const int mr, const int nv, const bint gather, con
                 acc[i * nv + j] = vfma(x, held[j], acc[i * nv + j])
 
 
+cdef inline float* stored_row(const int mr, const bint gather, const Tile* t, Py_ssize_t n,
+                              int i) noexcept nogil:
+    """Where row ``i`` of tile ``n`` is stored."""
+    return t.y_rows[n * mr + i] + t.y_offset if gather else t.y + (n * mr + i) * t.y_step
+
+
+cdef inline void start_sums(const int mr, const int nv, const bint full, const Tile* t,
+                            vf* acc) noexcept nogil:
+    """acc[i, :] = bias"""
+    cdef vf b
+    cdef int i, j
+    for j in range(nv):
+        b = vzero()
+        if t.bias != NULL:
+            b = (vload(t.bias + j * VL) if full
+                 else vload_part(t.bias + j * VL, lanes(t.columns, j)))
+        for i in range(mr):
+            acc[i * nv + j] = b
+
+
+cdef inline void finish_sums(const int mr, const int nv, const bint gather, const bint full,
+                             const Tile* t, Py_ssize_t n, vf* acc) noexcept nogil:
+    """acc[i, :] = relu or relu6(acc[i, :] + residual[i, :])"""
+    cdef const float* r
+    cdef int i, j
+    if t.residual != NULL:
+        for i in range(mr):
+            r = t.residual + (stored_row(mr, gather, t, n, i) - t.y)
+            for j in range(nv):
+                acc[i * nv + j] = vadd(acc[i * nv + j], (
+                    vload(r + j * VL) if full else vload_part(r + j * VL, lanes(t.columns, j))))
+    if t.activation == RELU or t.activation == RELU6:
+        for i in range(mr):
+            for j in range(nv):
+                acc[i * nv + j] = between(t.bounds, acc[i * nv + j])
+
+
+cdef inline void store_sums(const int mr, const int nv, const bint gather, const int to,
+                            const bint full, const Tile* t, Py_ssize_t n,
+                            const vf* acc) noexcept nogil:
+    """y[i, :] = acc[i, :], the choice of whole vectors made once: what is stored could be ``t``, for all gcc
+    knows, so that row by row it would be made anew."""
+    cdef float* y
+    cdef int i, j
+    if full:
+        for i in range(mr):
+            y = stored_row(mr, gather, t, n, i)
+            for j in range(nv):
+                if to == PAST:
+                    vstream(y + j * VL, acc[i * nv + j])
+                else:
+                    vstore(y + j * VL, acc[i * nv + j])
+    else:
+        for i in range(mr):
+            y = stored_row(mr, gather, t, n, i)
+            for j in range(nv):
+                vstore_part(y + j * VL, acc[i * nv + j], lanes(t.columns, j))
+
+
 cdef inline void tile(const int mr, const int nv, const bint gather, const int to,
                       const Tile* t) noexcept nogil:
     """y[i, :] = bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :]
@@ -162,32 +227,27 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const int t
 
     between the bounds that are relu and relu6; `finish` applies any other. The sum runs in the
     order of taps and channels whatever the tile. y must not overlap a; it may be the residual.
-    Lines of y that lie `BEYOND` are sent for with the first channels, those of a row with each, where
-    they are many, and ``t.ahead`` with every turn: a burst of requests would have to be waited for, these
-    are not.
+    ``t.ahead`` is sent for with every turn: a burst of requests would have to be waited for, these
+    are not. Lines of y that lie `BEYOND` are sent for first, where they are many and those of a row so few
+    that the hardware does not see a stream in them. Nothing else in the loop asks or jumps: each
+    question would cost a twentieth of its time.
     """
     cdef int turn = unrolled(mr, nv)
-    cdef bint claims = to == BEYOND and mr * nv * VL > MANY * LINE
-    cdef Py_ssize_t ahead_step = t.ahead_step, apart = t.ahead_apart
+    cdef bint claims = to == BEYOND and mr * nv * VL > MANY * LINE and nv * VL < STREAM * LINE
+    cdef bint full = t.columns >= nv * VL
     cdef int sent = t.ahead_lines
+    cdef Py_ssize_t ahead_step = t.ahead_step, apart = t.ahead_apart
     cdef vf acc[14 * 4]
     cdef const float* rows[14]
     cdef const float* panel
-    cdef const char* ahead = t.ahead
-    cdef const float* r
-    cdef float* y
-    cdef vf x
+    cdef const char* ahead = t.ahead if t.ahead != NULL else <const char*> t
     cdef Py_ssize_t depth = t.depth, step = t.row_step, u, tap, n, _c
-    cdef int claimed, i, j, k
+    cdef int i, k
     for n in range(t.count):
-        claimed = 0
-        for j in range(nv):
-            x = vzero()
-            if t.bias != NULL:
-                x = (vload(t.bias + j * VL) if t.columns >= nv * VL
-                     else vload_part(t.bias + j * VL, lanes(t.columns, j)))
+        start_sums(mr, nv, full, t, acc)
+        if claims:
             for i in range(mr):
-                acc[i * nv + j] = x
+                claim(nv, stored_row(mr, gather, t, n, i))
         for u in range(t.taps):
             tap = u if t.tap == NULL else t.tap[u]
             panel = t.panel + tap * depth * nv * VL
@@ -201,10 +261,6 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const int t
                     panel += nv * VL
                     if turn > 1:
                         in_order()
-                    if claims and claimed < mr:
-                        claim(nv, t.y_rows[n * mr + claimed] + t.y_offset if gather
-                              else t.y + (n * mr + claimed) * t.y_step)
-                        claimed += 1
                 send_lines(ahead, sent, apart)
                 ahead += turn * ahead_step
                 if not gather:
@@ -217,25 +273,5 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const int t
                     for i in range(starts(mr, gather)):
                         rows[i] += 1
             ahead += depth % turn * ahead_step
-        if t.residual != NULL:
-            for i in range(mr):
-                r = t.residual + ((t.y_rows[n * mr + i] + t.y_offset if gather
-                                   else t.y + (n * mr + i) * t.y_step) - t.y)
-                for j in range(nv):
-                    acc[i * nv + j] = vadd(acc[i * nv + j], (
-                        vload(r + j * VL) if t.columns >= nv * VL
-                        else vload_part(r + j * VL, lanes(t.columns, j))))
-        for i in range(mr * nv):
-            acc[i] = vmin(vset1(t.bounds[1]), vmax(vset1(t.bounds[0]), acc[i]))
-        for i in range(mr):
-            y = (t.y_rows[n * mr + i] + t.y_offset if gather
-                 else t.y + (n * mr + i) * t.y_step)
-            if t.columns >= nv * VL:
-                for j in range(nv):
-                    if to == PAST:
-                        vstream(y + j * VL, acc[i * nv + j])
-                    else:
-                        vstore(y + j * VL, acc[i * nv + j])
-            else:
-                for j in range(nv):
-                    vstore_part(y + j * VL, acc[i * nv + j], lanes(t.columns, j))
+        finish_sums(mr, nv, gather, full, t, n, acc)
+        store_sums(mr, nv, gather, to, full, t, n, acc)
