@@ -57,20 +57,20 @@ def test_direct_convolution(monkeypatch, layer, items, panels_first, tier):
 @pytest.mark.parametrize("panels_first", [False, True])
 def test_direct_convolution_of_distant_images(monkeypatch, layer, items, panels_first, tier):
     case = direct(monkeypatch, layer, items, panels_first)
-    same_bits(monkeypatch, case, tier, runner.KERNELS[tier].conv_direct, "DISTANT")
+    same_bits(monkeypatch, case, tier, dense, "DISTANT_BYTES")
 
 
 @tiers
 def test_gradient_for_distant_images(monkeypatch, tier):
     case = replace(DIRECT[0], algorithm="direct").backward_data()
-    same_bits(monkeypatch, case, tier, runner.KERNELS[tier].conv_direct, "DISTANT")
+    same_bits(monkeypatch, case, tier, dense, "DISTANT_BYTES")
 
 
 @tiers
-@pytest.mark.parametrize("columns", [70, 600])
-def test_product_of_distant_rows(monkeypatch, columns, tier):
-    case = Convolution((2, 9, 8, 40), columns, window(1)).forward(True, "relu")
-    same_bits(monkeypatch, case, tier, runner.KERNELS[tier].gemm, "DISTANT")
+@pytest.mark.parametrize(("channels", "columns", "size"), [(40, 70, 1), (40, 600, 1), (3, 70, 3)])
+def test_products_of_distant_rows(monkeypatch, channels, columns, size, tier):
+    layer = Convolution((2, 9, 8, channels), columns, window(size), algorithm="direct")
+    same_bits(monkeypatch, layer.forward(True, "relu"), tier, dense, "DISTANT_BYTES")
 
 
 @tiers

@@ -20,12 +20,10 @@ from .grid cimport Axis, Phase, Pixels, axis_bytes, locate, needed_taps, next_ax
 from .isa cimport VL
 from .stack cimport tiles_of_width
 from .step cimport Step, kernel
-from .tile cimport BEYOND, Tile, send_during, send_nothing, set_activation, tile_rows
+from .tile cimport Tile, send_during, send_nothing, set_activation, tile_rows
 
 cdef enum:
     NEXT = 4096     # floats from the last that a tile reads of x to what it sends for
-
-DISTANT = 2**20     # bytes of x and y together that are beyond the nearest caches
 
 cdef struct Attributes:     # followed by the axes
     Py_ssize_t images
@@ -43,7 +41,8 @@ cdef struct Attributes:     # followed by the axes
     Py_ssize_t panel_blocks     # of a group
     Py_ssize_t panels_first     # whether consecutive items share a block of panels
     Py_ssize_t panels_ahead     # whether the next panel is sent for, since it lies beyond the nearer caches
-    Py_ssize_t x_far            # whether x is, since it does
+    Py_ssize_t far              # whether x and y do,
+    Py_ssize_t x_far            # and x is sent for
     Py_ssize_t x_ahead          # floats from where a tile's pixels lie in x to what is sent for
     double x_share              # floats of x to one of y
     int nv
@@ -60,7 +59,7 @@ cdef struct Work:
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, True, BEYOND, mr, t)
+    tiles_of_width(nv, True, False, mr, t)
 
 
 cdef Py_ssize_t scratch_bytes(const Attributes* a) noexcept nogil:
@@ -153,7 +152,7 @@ cdef void multiply(const Attributes* a, const Work* work, const float* x, const 
     cdef const float* next_panel
     cdef int mr
     t.count, t.depth, t.rows_step, t.offset = 1, a.depth, work.pixels.step, group * a.depth
-    t.bias, t.y, t.residual = NULL, y, residual
+    t.bias, t.y, t.y_far, t.residual = NULL, y, a.far, residual
     set_activation(&t, a.activation)
     for panel in range(first, last):
         p = panel - group * a.panels
@@ -200,14 +199,14 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
 
 
 def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_blocks, panel_blocks,
-             whole_rows=False, panels_first=False, panels_ahead=False, activation=0, x_step=None,
-             y_step=None):
+             whole_rows=False, panels_first=False, panels_ahead=False, far=False, activation=0,
+             x_step=None, y_step=None):
     """x (N, H, W, channels), panels of w, b (filters) or absent, residual or absent
     -> y (N, P, Q, filters)
 
     ``rows`` and ``columns`` are the `Axis` of each spatial axis; pixels lie ``x_step`` and ``y_step``
-    floats apart. ``panels_ahead``: the next panel is sent for while one is multiplied, else x where it is
-    far away.
+    floats apart. ``panels_ahead``: the next panel is sent for while one is multiplied, else x where x and
+    y lie ``far`` away.
     """
     cdef Attributes a
     memset(&a, 0, sizeof(a))
@@ -216,11 +215,11 @@ def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_bl
     a.x_step, a.y_step = x_step or channels, y_step or filters
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.pixel_blocks, a.panel_blocks, a.panels_first = pixel_blocks, panel_blocks, panels_first
-    a.whole_rows, a.panels_ahead = whole_rows, panels_ahead
+    a.whole_rows, a.panels_ahead, a.far = whole_rows, panels_ahead, far
     x_size = rows.in_size * columns.in_size * a.x_step
     y_size = rows.out_size * columns.out_size * a.y_step
     if groups == len(rows.phases) == len(columns.phases) == 1 and y_size:
-        a.x_far = 4 * images * (x_size + y_size) >= DISTANT
+        a.x_far = far
         below = max([offset for _, offset in rows.phases[0][2]], default=0)
         a.x_ahead, a.x_share = below * columns.in_size * a.x_step + NEXT, x_size / y_size
     cdef Py_ssize_t height = tile_rows(a.nv)

@@ -18,7 +18,7 @@ from .activation cimport LINEAR
 from .isa cimport VL, vadd, vf, vload, vstore_part, vzero
 from .stack cimport stack, tiles_of_width
 from .step cimport Step, kernel
-from .tile cimport NEAR, Tile, send_nothing, set_activation, tile_rows
+from .tile cimport Tile, send_nothing, set_activation, tile_rows
 
 cdef enum:
     PIXELS = 4              # of dx that are summed side by side
@@ -36,7 +36,7 @@ cdef struct Attributes:     # followed by the axes
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, NEAR, mr, t)
+    tiles_of_width(nv, False, False, mr, t)
 
 
 cdef void multiply_row(const Attributes* a, const float* dy, Py_ssize_t pixels,
@@ -45,7 +45,7 @@ cdef void multiply_row(const Attributes* a, const float* dy, Py_ssize_t pixels,
     cdef Tile t
     cdef Py_ssize_t wide = a.nv * VL, panel
     t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.depth, 0
-    t.bias, t.residual, t.y_step, t.columns = NULL, NULL, a.width, wide
+    t.bias, t.residual, t.y_step, t.y_far, t.columns = NULL, NULL, a.width, False, wide
     send_nothing(&t)
     set_activation(&t, LINEAR)
     for panel in range(a.width // wide):

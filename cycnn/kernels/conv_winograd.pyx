@@ -32,7 +32,7 @@ from .activation cimport LINEAR, RELU, activate_all
 from .isa cimport VL
 from .stack cimport stack, tile_count, tiles_of_width
 from .step cimport Step, kernel
-from .tile cimport NEAR, Tile, send_during, send_nothing, set_activation, tile_rows
+from .tile cimport Tile, send_during, send_nothing, set_activation, tile_rows
 from .tiling cimport Place, Tiling, is_dilated, pixels_from, place_of, tiling_of
 from .winograd cimport LINE, apart, panel_point, side
 from .winograd_tile cimport SIDE, Output, input_tile, output_tile
@@ -188,7 +188,7 @@ cdef void transform_block(const Attributes* a, const float* x, const float* zero
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, NEAR, mr, t)
+    tiles_of_width(nv, False, False, mr, t)
 
 
 cdef inline Py_ssize_t weights_of(const Attributes* a, Py_ssize_t point) noexcept nogil:
@@ -207,7 +207,7 @@ cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, 
     cdef Py_ssize_t x_lines = x_ahead.lines // (a.points * a.panels) + 1
     cdef Py_ssize_t y_lines = y_ahead.lines // a.points + 1
     t.taps, t.tap, t.depth, t.row_step = 1, NULL, a.channels, a.v_row
-    t.bias, t.residual, t.y_step, t.columns = NULL, NULL, width, width
+    t.bias, t.residual, t.y_step, t.y_far, t.columns = NULL, NULL, width, False, width
     send_nothing(&t)
     set_activation(&t, LINEAR)
     for point in range(a.points):

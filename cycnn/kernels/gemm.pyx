@@ -17,7 +17,7 @@ from .isa cimport VL, vstream_end
 from .stack cimport Multiply, stack, tile_count, tiles_of_width
 from .step cimport Step, kernel
 from .tile cimport (
-    BEYOND, PAST, Tile, can_stream, send_during, send_nothing, set_activation, tile_rows, unrolled,
+    Tile, can_stream, send_during, send_nothing, set_activation, tile_rows, unrolled,
 )
 
 cdef enum:
@@ -25,8 +25,6 @@ cdef enum:
     SOON = 4    # while so many panels are multiplied
     DEPTH = 1024    # terms of a sum at most, before the next rows of a: their part of a panel stays near
     NEXT = 16384    # bytes from what one tile multiplies to what it sends for
-
-DISTANT = 2**20     # bytes of a and y together that are beyond the nearest caches
 
 cdef struct Attributes:
     Py_ssize_t rows
@@ -37,7 +35,8 @@ cdef struct Attributes:
     int nv
     int activation
     bint stream             # whether y will not be read soon
-    bint a_far              # whether rows of a are sent for, since they lie beyond the nearer caches
+    bint far                # whether a and y lie beyond the nearer caches,
+    bint a_far              # and rows of a are sent for
     Py_ssize_t row_blocks
     Py_ssize_t panels
     Py_ssize_t panel_blocks
@@ -46,11 +45,11 @@ cdef struct Attributes:
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, BEYOND, mr, t)
+    tiles_of_width(nv, False, False, mr, t)
 
 
 cdef void stream_tiles(int nv, int mr, const Tile* t) noexcept nogil:
-    tiles_of_width(nv, False, PAST, mr, t)
+    tiles_of_width(nv, False, True, mr, t)
 
 
 cdef inline void send_panel(const Attributes* a, Tile* t, Py_ssize_t depth,
@@ -120,7 +119,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef bint stream = (a.stream and a.depth <= DEPTH
                         and can_stream(y, a.y_step, a.nv, a.activation))
     cdef Multiply tiles = stream_tiles if stream else multiply_tiles
-    t.taps, t.tap, t.row_step, t.tap_step, t.y_step = 1, NULL, a.a_step, 0, a.y_step
+    t.taps, t.tap, t.row_step, t.tap_step, t.y_step, t.y_far = 1, NULL, a.a_step, 0, a.y_step, a.far
     for item in range(begin, end):
         i = item % a.row_blocks if a.panels_first else item // a.panel_blocks
         j = item // a.row_blocks if a.panels_first else item % a.panel_blocks
@@ -136,7 +135,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
 
 
 def multiply_packed(rows, depth, columns, nv, *, row_blocks, panel_blocks, panels_first=False,
-                    chained=False, activation=0, stream=False, a_step=None, y_step=None):
+                    chained=False, activation=0, stream=False, far=False, a_step=None, y_step=None):
     """a (rows, depth), panels of w (depth, columns), b (columns) or absent, residual or absent
     -> y (rows, columns), past the caches where ``stream`` says so; rows of a and y lie ``a_step`` and
     ``y_step`` floats apart; ``chained``: only the panels of an item are there when it is done"""
@@ -148,6 +147,6 @@ def multiply_packed(rows, depth, columns, nv, *, row_blocks, panel_blocks, panel
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.row_blocks, a.panel_blocks, a.panels_first = row_blocks, panel_blocks, panels_first
     a.panels_stream = panels_first and not chained
-    a.a_far = a.a_step <= SPREAD * a.depth and 4 * a.rows * (a.a_step + a.y_step) >= DISTANT
+    a.far, a.a_far = far, far and a.a_step <= SPREAD * a.depth
     items = a.row_blocks * a.panel_blocks if a.rows and a.columns else 0
     return kernel("gemm", run, items, 0, &a, sizeof(a))

@@ -13,37 +13,37 @@ cdef enum:
     FEW = 4     # tiles
 
 
-cdef inline void tiles(const int nv, const bint gather, const int to, const int mr,
+cdef inline void tiles(const int nv, const bint gather, const bint stream, const int mr,
                        const Tile* t) noexcept nogil:
     """The tiles with ``1 <= mr <= tile_rows(nv)`` rows: one specialised copy per height."""
     if mr == 1:
-        tile(1, nv, gather, to, t)
+        tile(1, nv, gather, stream, t)
     elif mr == 2:
-        tile(2, nv, gather, to, t)
+        tile(2, nv, gather, stream, t)
     elif mr == 3 and tile_rows(nv) >= 3:
-        tile(3, nv, gather, to, t)
+        tile(3, nv, gather, stream, t)
     elif mr == 4 and tile_rows(nv) >= 4:
-        tile(4, nv, gather, to, t)
+        tile(4, nv, gather, stream, t)
     elif mr == 5 and tile_rows(nv) >= 5:
-        tile(5, nv, gather, to, t)
+        tile(5, nv, gather, stream, t)
     elif mr == 6 and tile_rows(nv) >= 6:
-        tile(6, nv, gather, to, t)
+        tile(6, nv, gather, stream, t)
     elif mr == 7 and tile_rows(nv) >= 7:
-        tile(7, nv, gather, to, t)
+        tile(7, nv, gather, stream, t)
     elif mr == 8 and tile_rows(nv) >= 8:
-        tile(8, nv, gather, to, t)
+        tile(8, nv, gather, stream, t)
     elif mr == 9 and tile_rows(nv) >= 9:
-        tile(9, nv, gather, to, t)
+        tile(9, nv, gather, stream, t)
     elif mr == 10 and tile_rows(nv) >= 10:
-        tile(10, nv, gather, to, t)
+        tile(10, nv, gather, stream, t)
     elif mr == 11 and tile_rows(nv) >= 11:
-        tile(11, nv, gather, to, t)
+        tile(11, nv, gather, stream, t)
     elif mr == 12 and tile_rows(nv) >= 12:
-        tile(12, nv, gather, to, t)
+        tile(12, nv, gather, stream, t)
     elif mr == 13 and tile_rows(nv) >= 13:
-        tile(13, nv, gather, to, t)
+        tile(13, nv, gather, stream, t)
     elif mr == 14 and tile_rows(nv) >= 14:
-        tile(14, nv, gather, to, t)
+        tile(14, nv, gather, stream, t)
 
 
 cdef inline void finish_by(const int code, const bint gather, int mr,
@@ -67,15 +67,15 @@ cdef inline void finish(const bint gather, int mr, const Tile* t) noexcept nogil
         finish_by(HARD_SWISH, gather, mr, t)
 
 
-cdef inline void tiles_of_width(const int nv, const bint gather, const int to, const int mr,
+cdef inline void tiles_of_width(const int nv, const bint gather, const bint stream, const int mr,
                                 const Tile* t) noexcept nogil:
     """The tiles that are ``nv`` = 4, 2 or 1 vectors wide; each kernel wraps it once."""
     if nv == 4:
-        tiles(4, gather, to, mr, t)
+        tiles(4, gather, stream, mr, t)
     elif nv == 2:
-        tiles(2, gather, to, mr, t)
+        tiles(2, gather, stream, mr, t)
     else:
-        tiles(1, gather, to, mr, t)
+        tiles(1, gather, stream, mr, t)
     if t.activation > RELU6:
         finish(gather, mr, t)
 

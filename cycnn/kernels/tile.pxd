@@ -32,13 +32,7 @@ cdef extern from *:
     const float* BOUNDS[3]
 
 cdef enum:
-    MANY = 16   # lines: more than that, stored at once, would be waited for,
-    STREAM = 4  # but so many side by side come by themselves
-
-cdef enum:      # where the result of a tile goes:
-    NEAR        # to a nearby cache,
-    BEYOND      # to lines that may have to come first,
-    PAST        # to memory, past the caches
+    MANY = 16   # lines: more than that, stored at once, would be waited for
 
 cdef struct Tile:
     Py_ssize_t count        # how many tiles of mr rows lie below one another
@@ -59,6 +53,7 @@ cdef struct Tile:
     Py_ssize_t y_offset
     float* y                # otherwise: at y + i * y_step
     Py_ssize_t y_step
+    bint y_far              # whether these rows lie beyond the nearer caches
     const float* residual   # lies to y as its rows lie to those of the result; NULL: none
     Py_ssize_t columns      # how many columns of the panel are stored
     const char* ahead       # what is used next is sent for meanwhile, from here on, if not NULL:
@@ -198,7 +193,7 @@ cdef inline void finish_sums(const int mr, const int nv, const bint gather, cons
                 acc[i * nv + j] = between(t.bounds, acc[i * nv + j])
 
 
-cdef inline void store_sums(const int mr, const int nv, const bint gather, const int to,
+cdef inline void store_sums(const int mr, const int nv, const bint gather, const bint stream,
                             const bint full, const Tile* t, Py_ssize_t n,
                             const vf* acc) noexcept nogil:
     """y[i, :] = acc[i, :], the choice of whole vectors made once: what is stored could be ``t``, for all gcc
@@ -209,7 +204,7 @@ cdef inline void store_sums(const int mr, const int nv, const bint gather, const
         for i in range(mr):
             y = stored_row(mr, gather, t, n, i)
             for j in range(nv):
-                if to == PAST:
+                if stream:
                     vstream(y + j * VL, acc[i * nv + j])
                 else:
                     vstore(y + j * VL, acc[i * nv + j])
@@ -220,20 +215,20 @@ cdef inline void store_sums(const int mr, const int nv, const bint gather, const
                 vstore_part(y + j * VL, acc[i * nv + j], lanes(t.columns, j))
 
 
-cdef inline void tile(const int mr, const int nv, const bint gather, const int to,
+cdef inline void tile(const int mr, const int nv, const bint gather, const bint stream,
                       const Tile* t) noexcept nogil:
     """y[i, :] = bias + sum over taps, over c < depth of a[tap, i][c] * panel[tap, c, :]
               + residual[i, :]
 
     between the bounds that are relu and relu6; `finish` applies any other. The sum runs in the
     order of taps and channels whatever the tile. y must not overlap a; it may be the residual.
-    ``t.ahead`` is sent for with every turn: a burst of requests would have to be waited for, these
-    are not. Lines of y that lie `BEYOND` are sent for first, where they are many and those of a row so few
-    that the hardware does not see a stream in them. Nothing else in the loop asks or jumps: each
-    question would cost a twentieth of its time.
+    A ``stream`` goes to memory, past the caches; many lines of y that are far are sent for first, so that
+    their pages have been found, too. ``t.ahead`` is sent for with every turn: a burst of requests would
+    have to be waited for, these are not. Nothing else in the loop asks or jumps: each question would
+    cost a twentieth of its time.
     """
     cdef int turn = unrolled(mr, nv)
-    cdef bint claims = to == BEYOND and mr * nv * VL > MANY * LINE and nv * VL < STREAM * LINE
+    cdef bint claims = not stream and mr * nv * VL > MANY * LINE and t.y_far
     cdef bint full = t.columns >= nv * VL
     cdef int sent = t.ahead_lines
     cdef Py_ssize_t ahead_step = t.ahead_step, apart = t.ahead_apart
@@ -241,7 +236,7 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const int t
     cdef const float* rows[14]
     cdef const float* panel
     cdef const char* ahead = t.ahead if t.ahead != NULL else <const char*> t
-    cdef Py_ssize_t depth = t.depth, step = t.row_step, u, tap, n, _c
+    cdef Py_ssize_t depth = t.depth, rest = t.depth % turn, step = t.row_step, u, tap, n, _c
     cdef int i, k
     for n in range(t.count):
         start_sums(mr, nv, full, t, acc)
@@ -266,12 +261,10 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const int t
                 if not gather:
                     for i in range(starts(mr, gather)):
                         rows[i] += turn
-            for _c in range(depth - depth % turn, depth):
-                multiply_row(mr, nv, gather, rows, step, _c if gather else 0, panel, acc)
-                panel += nv * VL
-                if not gather:
-                    for i in range(starts(mr, gather)):
-                        rows[i] += 1
-            ahead += depth % turn * ahead_step
+            for k in range(turn - 1):
+                if k < rest:
+                    multiply_row(mr, nv, gather, rows, step, depth - rest + k if gather else k,
+                                 panel + k * nv * VL, acc)
+            ahead += rest * ahead_step
         finish_sums(mr, nv, gather, full, t, n, acc)
-        store_sums(mr, nv, gather, to, full, t, n, acc)
+        store_sums(mr, nv, gather, stream, full, t, n, acc)

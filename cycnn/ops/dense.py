@@ -26,6 +26,7 @@ __all__ = [
     "Product",
     "Reads",
     "cut",
+    "distant",
     "emit_gemm",
     "packs_by_panel",
     "streams",
@@ -115,6 +116,7 @@ TILES_OPTIONS = (4, 8, 16, 32, 64, 128)  # below one another in a block
 
 STREAM_BYTES = 2**24
 STREAM_OPTIONS = (2**22, 2**23, 2**24, 2**25, 2**60)
+DISTANT_BYTES = 2**20
 
 
 def streams(target: Target, y: Buffer) -> bool:
@@ -123,6 +125,11 @@ def streams(target: Target, y: Buffer) -> bool:
         return False
     chooser = target.chooser
     return y.nbytes >= chooser.choose_for_all("streamed from", STREAM_OPTIONS, STREAM_BYTES)
+
+
+def distant(x: Buffer, y: Buffer) -> bool:
+    """Whether what a product reads and writes, but for weights, lies beyond the nearest caches."""
+    return x.nbytes + y.nbytes >= DISTANT_BYTES
 
 
 class Product(NamedTuple):
@@ -193,6 +200,7 @@ def _emit_panels(target: Target, product: Product, problem: tuple, reads: Reads,
         panels_first=panels_first or by_panel,
         chained=by_panel,
         stream=streams(target, y),
+        far=distant(reads.x, y),
         **product.form,
     )
     packed = reads.pack(target, packing, nbytes, panels if by_panel else 0)
