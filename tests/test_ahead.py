@@ -1,4 +1,4 @@
-"""Weights and images that are sent for before their turn: what is computed stays the same."""
+"""Weights, images and results that are sent for before their turn: what is computed stays the same."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from cycnn.ops import conv_candidates, conv_winograd, dense
 tiers = pytest.mark.parametrize("tier", runner.TIERS)
 DIRECT = [
     Convolution((2, 9, 8, 40), 150, window(3, padding="same")),
+    Convolution((2, 7, 13, 35), 150, window(3, padding="same")),
     Convolution((1, 7, 9, 35), 70, window(3, 2, "same", 2)),
     Convolution((2, 5, 6, 200), 90, window(3), groups=2),
+]
+PRODUCTS = [
+    Convolution((2, 9, 8, 40), 600, window(1)),
+    Convolution((2, 3, 5, 2500), 40, window(1)),  # in three parts
+    Convolution((2, 9, 8, 40), 24, window(1)),  # narrow
+    Convolution((2, 9, 14, 3), 64, window(3)),  # thin
 ]
 WINOGRAD = [
     Convolution((3, 9, 8, 20), 150, window(3, padding="same")),
@@ -52,7 +59,7 @@ def test_direct_convolution(monkeypatch, layer, items, panels_first, tier):
 
 
 @tiers
-@pytest.mark.parametrize("layer", DIRECT[:2], ids=str)
+@pytest.mark.parametrize("layer", DIRECT[:3], ids=str)
 @pytest.mark.parametrize("items", [1, 64])
 @pytest.mark.parametrize("panels_first", [False, True])
 def test_direct_convolution_of_distant_images(monkeypatch, layer, items, panels_first, tier):
@@ -67,10 +74,11 @@ def test_gradient_for_distant_images(monkeypatch, tier):
 
 
 @tiers
-@pytest.mark.parametrize(("channels", "columns", "size"), [(40, 70, 1), (40, 600, 1), (3, 70, 3)])
-def test_products_of_distant_rows(monkeypatch, channels, columns, size, tier):
-    layer = Convolution((2, 9, 8, channels), columns, window(size), algorithm="direct")
-    same_bits(monkeypatch, layer.forward(True, "relu"), tier, dense, "DISTANT_BYTES")
+@pytest.mark.parametrize("layer", PRODUCTS, ids=str)
+@pytest.mark.parametrize("residual", [False, True])
+def test_products_of_distant_rows(monkeypatch, layer, residual, tier):
+    case = replace(layer, algorithm="direct").forward(True, "relu", residual=residual)
+    same_bits(monkeypatch, case, tier, dense, "DISTANT_BYTES")
 
 
 @tiers

@@ -32,7 +32,8 @@ cdef inline int lines_at_once(Py_ssize_t nbytes) noexcept nogil:
 
 
 cdef inline void send_lines(const char* p, int count, Py_ssize_t apart) noexcept nogil:
-    """Send for one line, or, which is rare, `AT_ONCE`, ``apart`` bytes apart: a loop would count and jump."""
+    """Send for one line, or `AT_ONCE`, ``apart`` bytes apart: a loop would count and jump. They are several
+    where a panel is large for the rows it meets: memory is waited for there, not for a jump."""
     send_for(p)
     if __builtin_expect(count > 1, 0):
         p = MOVED(p, apart)

@@ -41,8 +41,8 @@ cdef struct Attributes:     # followed by the axes
     Py_ssize_t panel_blocks     # of a group
     Py_ssize_t panels_first     # whether consecutive items share a block of panels
     Py_ssize_t panels_ahead     # whether the next panel is sent for, since it lies beyond the nearer caches
-    Py_ssize_t far              # whether x and y do,
-    Py_ssize_t x_far            # and x is sent for
+    Py_ssize_t distant          # whether x and y do: lines of y are sent for,
+    Py_ssize_t sends_x          # and x, where panels are not
     Py_ssize_t x_ahead          # floats from where a tile's pixels lie in x to what is sent for
     double x_share              # floats of x to one of y
     int nv
@@ -152,7 +152,7 @@ cdef void multiply(const Attributes* a, const Work* work, const float* x, const 
     cdef const float* next_panel
     cdef int mr
     t.count, t.depth, t.rows_step, t.offset = 1, a.depth, work.pixels.step, group * a.depth
-    t.bias, t.y, t.y_far, t.residual = NULL, y, a.far, residual
+    t.bias, t.y, t.y_distant, t.residual = NULL, y, a.distant, residual
     set_activation(&t, a.activation)
     for panel in range(first, last):
         p = panel - group * a.panels
@@ -170,7 +170,7 @@ cdef void multiply(const Attributes* a, const Work* work, const float* x, const 
             if a.panels_ahead:      # this tile's share of it
                 share = size * sizeof(float) // work.tiles
                 send_during(&t, a.nv, <const char*> next_panel + i * share, share, t.taps * a.depth)
-            elif a.x_far and panel == first and (a.panels_first or part == 0):
+            elif a.sends_x and panel == first and (a.panels_first or part == 0):
                 send_x(a, &t, x, mr)    # items before, on the same pixels, have not
             else:
                 send_nothing(&t)
@@ -199,14 +199,14 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
 
 
 def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_blocks, panel_blocks,
-             whole_rows=False, panels_first=False, panels_ahead=False, far=False, activation=0,
+             whole_rows=False, panels_first=False, panels_ahead=False, distant=False, activation=0,
              x_step=None, y_step=None):
     """x (N, H, W, channels), panels of w, b (filters) or absent, residual or absent
     -> y (N, P, Q, filters)
 
     ``rows`` and ``columns`` are the `Axis` of each spatial axis; pixels lie ``x_step`` and ``y_step``
-    floats apart. ``panels_ahead``: the next panel is sent for while one is multiplied, else x where x and
-    y lie ``far`` away.
+    floats apart. Lines of y are sent for where x and y are ``distant``; with ``panels_ahead`` the next panel,
+    while one is multiplied, else x where that is.
     """
     cdef Attributes a
     memset(&a, 0, sizeof(a))
@@ -215,11 +215,11 @@ def convolve(images, channels, filters, rows, columns, nv, *, groups=1, pixel_bl
     a.x_step, a.y_step = x_step or channels, y_step or filters
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.pixel_blocks, a.panel_blocks, a.panels_first = pixel_blocks, panel_blocks, panels_first
-    a.whole_rows, a.panels_ahead, a.far = whole_rows, panels_ahead, far
+    a.whole_rows, a.panels_ahead, a.distant = whole_rows, panels_ahead, distant
     x_size = rows.in_size * columns.in_size * a.x_step
     y_size = rows.out_size * columns.out_size * a.y_step
     if groups == len(rows.phases) == len(columns.phases) == 1 and y_size:
-        a.x_far = far
+        a.sends_x = distant
         below = max([offset for _, offset in rows.phases[0][2]], default=0)
         a.x_ahead, a.x_share = below * columns.in_size * a.x_step + NEXT, x_size / y_size
     cdef Py_ssize_t height = tile_rows(a.nv)

@@ -45,7 +45,7 @@ cdef void multiply_row(const Attributes* a, const float* dy, Py_ssize_t pixels,
     cdef Tile t
     cdef Py_ssize_t wide = a.nv * VL, panel
     t.taps, t.tap, t.depth, t.row_step, t.tap_step = 1, NULL, a.depth, a.depth, 0
-    t.bias, t.residual, t.y_step, t.y_far, t.columns = NULL, NULL, a.width, False, wide
+    t.bias, t.residual, t.y_step, t.y_distant, t.columns = NULL, NULL, a.width, False, wide
     send_nothing(&t)
     set_activation(&t, LINEAR)
     for panel in range(a.width // wide):

@@ -36,7 +36,7 @@ cdef struct Attributes:
     int nv
     int activation
     bint stream             # whether y will not be read soon
-    bint far                # whether it lies beyond the nearer caches
+    bint distant            # whether x and y lie beyond the nearer caches
 
 
 cdef void multiply_tiles(int nv, int mr, const Tile* t) noexcept nogil:
@@ -84,7 +84,7 @@ cdef void multiply(const Attributes* a, const float* x, Py_ssize_t x_width, cons
     cdef Multiply tiles = stream_tiles if stream else multiply_tiles
     t.taps, t.tap, t.depth = a.kh, NULL, a.kw * a.channels
     t.tap_step, t.row_step = a.row_dilation * row, a.column_step * a.channels
-    t.y_step, t.y_far, t.bias, t.residual = a.y_step, a.far, NULL, NULL
+    t.y_step, t.y_distant, t.bias, t.residual = a.y_step, a.distant, NULL, NULL
     send_nothing(&t)
     set_activation(&t, a.activation)
     for panel in range((a.filters + wide - 1) // wide):
@@ -133,15 +133,15 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
 
 
 def convolve(images, x_shape, y_shape, kernel_size, nv, *, row_step, row_dilation, top, column_step,
-             left, row_blocks, activation=0, stream=False, far=False, x_step=None, y_step=None):
+             left, row_blocks, activation=0, stream=False, distant=False, x_step=None, y_step=None):
     """x (images, *x_shape), panels of w, b or absent, residual or absent -> y (images, *y_shape);
     shapes are (H, W, C), pixels lie ``x_step`` and ``y_step`` floats apart;
-    y goes past the caches where ``stream`` says so"""
+    y goes past the caches where ``stream`` says so, its lines are sent for where x and y are ``distant``"""
     cdef Attributes a
     cdef Py_ssize_t last_row, most_rows
     memset(&a, 0, sizeof(a))
     a.images, a.nv, a.row_blocks = images, nv, row_blocks
-    a.activation, a.stream, a.far = activation, stream, far
+    a.activation, a.stream, a.distant = activation, stream, distant
     a.height, a.width, a.channels = x_shape
     a.out_height, a.out_width, a.filters = y_shape
     a.x_step, a.y_step = x_step or a.channels, y_step or a.filters

@@ -207,7 +207,7 @@ cdef void multiply_block(const Attributes* a, Py_ssize_t tiles, const float* v, 
     cdef Py_ssize_t x_lines = x_ahead.lines // (a.points * a.panels) + 1
     cdef Py_ssize_t y_lines = y_ahead.lines // a.points + 1
     t.taps, t.tap, t.depth, t.row_step = 1, NULL, a.channels, a.v_row
-    t.bias, t.residual, t.y_step, t.y_far, t.columns = NULL, NULL, width, False, width
+    t.bias, t.residual, t.y_step, t.y_distant, t.columns = NULL, NULL, width, False, width
     send_nothing(&t)
     set_activation(&t, LINEAR)
     for point in range(a.points):

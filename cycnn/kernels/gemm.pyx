@@ -16,9 +16,7 @@ from .ahead cimport BYTES, lines_at_once
 from .isa cimport VL, vstream_end
 from .stack cimport Multiply, stack, tile_count, tiles_of_width
 from .step cimport Step, kernel
-from .tile cimport (
-    Tile, can_stream, send_during, send_nothing, set_activation, tile_rows, unrolled,
-)
+from .tile cimport Tile, can_stream, send_during, send_nothing, set_activation, tile_rows, unrolled
 
 cdef enum:
     SPREAD = 2  # rows of a are sent for where they lie at most so many times their length apart,
@@ -35,8 +33,8 @@ cdef struct Attributes:
     int nv
     int activation
     bint stream             # whether y will not be read soon
-    bint far                # whether a and y lie beyond the nearer caches,
-    bint a_far              # and rows of a are sent for
+    bint distant            # whether a and y lie beyond the nearer caches: lines of y are sent for,
+    bint rows_ahead         # and the next rows of a
     Py_ssize_t row_blocks
     Py_ssize_t panels
     Py_ssize_t panel_blocks
@@ -90,7 +88,7 @@ cdef void multiply(const Attributes* a, Multiply by_width, Tile* t, const float*
     """``rows`` rows times panels ``panel`` to ``last``, none of which is empty."""
     cdef Py_ssize_t width = a.nv * VL, tiles = tile_count(rows, tile_rows(a.nv)), p
     send_nothing(t)
-    if a.a_far:     # the next rows of a
+    if a.rows_ahead:     # the next rows of a
         send_during(t, a.nv, <const char*> (x + rows * a.a_step), rows * a.a_step * sizeof(float),
                     tiles * a.depth * min(last - panel, <Py_ssize_t> SOON))
     t.panel = panels + panel * a.depth * width
@@ -119,7 +117,8 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
     cdef bint stream = (a.stream and a.depth <= DEPTH
                         and can_stream(y, a.y_step, a.nv, a.activation))
     cdef Multiply tiles = stream_tiles if stream else multiply_tiles
-    t.taps, t.tap, t.row_step, t.tap_step, t.y_step, t.y_far = 1, NULL, a.a_step, 0, a.y_step, a.far
+    t.taps, t.tap, t.row_step, t.tap_step = 1, NULL, a.a_step, 0
+    t.y_step, t.y_distant = a.y_step, a.distant
     for item in range(begin, end):
         i = item % a.row_blocks if a.panels_first else item // a.panel_blocks
         j = item // a.row_blocks if a.panels_first else item % a.panel_blocks
@@ -135,7 +134,7 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
 
 
 def multiply_packed(rows, depth, columns, nv, *, row_blocks, panel_blocks, panels_first=False,
-                    chained=False, activation=0, stream=False, far=False, a_step=None, y_step=None):
+                    chained=False, activation=0, stream=False, distant=False, a_step=None, y_step=None):
     """a (rows, depth), panels of w (depth, columns), b (columns) or absent, residual or absent
     -> y (rows, columns), past the caches where ``stream`` says so; rows of a and y lie ``a_step`` and
     ``y_step`` floats apart; ``chained``: only the panels of an item are there when it is done"""
@@ -147,6 +146,6 @@ def multiply_packed(rows, depth, columns, nv, *, row_blocks, panel_blocks, panel
     a.panels = (a.columns + a.nv * VL - 1) // (a.nv * VL)
     a.row_blocks, a.panel_blocks, a.panels_first = row_blocks, panel_blocks, panels_first
     a.panels_stream = panels_first and not chained
-    a.far, a.a_far = far, far and a.a_step <= SPREAD * a.depth
+    a.distant, a.rows_ahead = distant, distant and a.a_step <= SPREAD * a.depth
     items = a.row_blocks * a.panel_blocks if a.rows and a.columns else 0
     return kernel("gemm", run, items, 0, &a, sizeof(a))

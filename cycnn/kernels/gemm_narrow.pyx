@@ -18,7 +18,7 @@ item is a block of rows.
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
-from .activation cimport RELU6, activate_all
+from .activation cimport RELU6, activate_all, between
 from .ahead cimport send_for
 from .isa cimport (
     VL, vadd, vf, vfma, vload, vload_part, vpick, vset1, vset2, vstore, vstore_part,
@@ -26,7 +26,7 @@ from .isa cimport (
 )
 from .stack cimport stack, tile_count
 from .step cimport Step, kernel
-from .tile cimport Tile, between, send_nothing, set_activation
+from .tile cimport Tile, send_nothing, set_activation
 
 cdef extern from *:
     """
@@ -46,6 +46,7 @@ cdef struct Attributes:
     Py_ssize_t a_step       # floats from a row of a to the next,
     Py_ssize_t y_step       # and of y
     Py_ssize_t row_blocks
+    bint rows_ahead         # whether the next rows of a are sent for
     int activation
 
 cdef struct Packing:
@@ -92,7 +93,7 @@ cdef inline void tile(const int mr, const int whole, const Tile* t) noexcept nog
     cdef vf acc[MOST * 8]
     cdef vf half[14]
     cdef vf x
-    cdef const char* ahead = t.ahead if t.ahead != NULL else <const char*> t.panel
+    cdef const char* ahead = t.ahead
     cdef const float* a
     cdef const float* panel
     cdef const float* r
@@ -135,9 +136,9 @@ cdef inline void tile(const int mr, const int whole, const Tile* t) noexcept nog
                     acc[i * whole + j] = vadd(acc[i * whole + j], vload(r + j * VL))
                 half[i] = vadd(half[i], vload_part(r + whole * VL, rest))
         for i in range(mr * whole):
-            acc[i] = between(t.bounds, acc[i])
+            acc[i] = between(t.bounds[0], t.bounds[1], acc[i])
         for i in range(mr):
-            half[i] = between(t.bounds, half[i])
+            half[i] = between(t.bounds[0], t.bounds[1], half[i])
         for i in range(mr):
             y = t.y + (n * mr + i) * t.y_step
             for j in range(whole):
@@ -193,7 +194,7 @@ cdef void tiles_of_width(int whole, int mr, const Tile* t) noexcept nogil:
 cdef void multiply_rows(const Attributes* a, Tile* t, Py_ssize_t rows) noexcept nogil:
     """``rows`` rows from ``t.a`` on."""
     cdef int whole = <int> (a.columns // VL)
-    if rows and a.a_step == a.depth:    # the next rows of a
+    if rows and a.rows_ahead:
         t.ahead = <const char*> (t.a + rows * a.a_step)
         t.ahead_step = rows * sizeof(float) // tile_count(rows, height(whole))
     stack(tiles_of_width, rows, height(whole), whole, t)
@@ -221,13 +222,16 @@ cdef void run(const Step* step, char** buffers, Py_ssize_t begin, Py_ssize_t end
         multiply_rows(a, &t, a.rows * (item + 1) // a.row_blocks - row)
 
 
-def multiply(rows, depth, columns, *, row_blocks, activation=0, a_step=None, y_step=None):
+def multiply(rows, depth, columns, *, row_blocks, distant=False, activation=0, a_step=None,
+             y_step=None):
     """a (rows, depth), w (depth, columns) from `pack`, b (columns) or absent, residual or absent
-    -> y (rows, columns); rows of a and y lie ``a_step`` and ``y_step`` floats apart"""
+    -> y (rows, columns); rows of a and y lie ``a_step`` and ``y_step`` floats apart; rows of a
+    are sent for where a and y are ``distant``, beyond the nearer caches"""
     cdef Attributes a
     memset(&a, 0, sizeof(a))
     a.rows, a.depth, a.columns, a.activation = rows, depth, columns, activation
     a.a_step, a.y_step, a.row_blocks = a_step or depth, y_step or columns, row_blocks
+    a.rows_ahead = distant and a.a_step == a.depth
     return kernel("gemm_narrow", run, a.row_blocks if rows else 0, 0, &a, sizeof(a))
 
 

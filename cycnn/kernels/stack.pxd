@@ -98,8 +98,7 @@ cdef inline void stack_equal(Multiply multiply, Py_ssize_t tiles, int mr, int nv
         t.y += together * mr * t.y_step
         if t.residual != NULL:
             t.residual += together * mr * t.y_step
-        if t.ahead != NULL:
-            t.ahead += together * t.taps * t.depth * t.ahead_step
+        t.ahead += together * t.taps * t.depth * t.ahead_step
         tiles -= together
 
 

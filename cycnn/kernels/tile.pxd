@@ -16,11 +16,11 @@ their own for that); many more rows lose as much again. `in_order` keeps gcc fro
 turn first, for which there are no registers.
 """
 
-from .activation cimport RELU, RELU6
+from .activation cimport RELU, RELU6, between
 from .ahead cimport AT_ONCE, BYTES, LINE, lines_at_once, send_for, send_lines
 from .isa cimport (
-    MR1, MR2, MR4, UNROLLED, VL, in_order, vadd, vf, vfma, vfma_held, vload, vload_part, vmax, vmin,
-    vset1, vstore, vstore_part, vstream, vzero,
+    MR1, MR2, MR4, UNROLLED, VL, in_order, vadd, vf, vfma, vfma_held, vload, vload_part, vset1, vstore,
+    vstore_part, vstream, vzero,
 )
 
 cdef extern from *:
@@ -53,28 +53,24 @@ cdef struct Tile:
     Py_ssize_t y_offset
     float* y                # otherwise: at y + i * y_step
     Py_ssize_t y_step
-    bint y_far              # whether these rows lie beyond the nearer caches
+    bint y_distant          # whether rows of the result lie beyond the nearer caches, and are sent for
     const float* residual   # lies to y as its rows lie to those of the result; NULL: none
     Py_ssize_t columns      # how many columns of the panel are stored
-    const char* ahead       # what is used next is sent for meanwhile, from here on, if not NULL:
-    int ahead_lines         # with each turn so many lines of it, then more than 0,
+    const char* ahead       # what is used next is sent for meanwhile, from here on:
+    int ahead_lines         # with each turn so many lines of it, 1 or `AT_ONCE`,
     Py_ssize_t ahead_apart  # so many bytes from one to the next;
     Py_ssize_t ahead_step   # they move on by so many for each row of the panel
 
 
 cdef inline void set_activation(Tile* t, int activation) noexcept nogil:
-    """Bounds serve relu and relu6, and cost nothing where there are none."""
+    """The bounds of relu and relu6; of any other, infinite ones."""
     t.activation = activation
     t.bounds = BOUNDS[activation if activation <= RELU6 else 0]
 
 
 cdef inline void send_nothing(Tile* t) noexcept nogil:
-    t.ahead, t.ahead_lines, t.ahead_apart, t.ahead_step = NULL, 1, BYTES, 0
-
-
-cdef inline vf between(const float* bounds, vf x) noexcept nogil:
-    """x, no less than the first and no more than the second of ``bounds``; NaN stays."""
-    return vmin(vset1(bounds[1]), vmax(vset1(bounds[0]), x))
+    """A line is sent for all the same, since to ask would cost more: that of ``t``, which is near."""
+    t.ahead, t.ahead_lines, t.ahead_apart, t.ahead_step = <const char*> t, 1, BYTES, 0
 
 
 cdef inline bint can_stream(const float* y, Py_ssize_t y_step, int nv,
@@ -176,9 +172,9 @@ cdef inline void start_sums(const int mr, const int nv, const bint full, const T
             acc[i * nv + j] = b
 
 
-cdef inline void finish_sums(const int mr, const int nv, const bint gather, const bint full,
-                             const Tile* t, Py_ssize_t n, vf* acc) noexcept nogil:
-    """acc[i, :] = relu or relu6(acc[i, :] + residual[i, :])"""
+cdef inline void complete_sums(const int mr, const int nv, const bint gather, const bint full,
+                               const Tile* t, Py_ssize_t n, vf* acc) noexcept nogil:
+    """acc[i, :] += residual[i, :], then relu or relu6, if it is one of them"""
     cdef const float* r
     cdef int i, j
     if t.residual != NULL:
@@ -190,14 +186,13 @@ cdef inline void finish_sums(const int mr, const int nv, const bint gather, cons
     if t.activation == RELU or t.activation == RELU6:
         for i in range(mr):
             for j in range(nv):
-                acc[i * nv + j] = between(t.bounds, acc[i * nv + j])
+                acc[i * nv + j] = between(t.bounds[0], t.bounds[1], acc[i * nv + j])
 
 
 cdef inline void store_sums(const int mr, const int nv, const bint gather, const bint stream,
                             const bint full, const Tile* t, Py_ssize_t n,
                             const vf* acc) noexcept nogil:
-    """y[i, :] = acc[i, :], the choice of whole vectors made once: what is stored could be ``t``, for all gcc
-    knows, so that row by row it would be made anew."""
+    """y[i, :] = acc[i, :]; whether vectors are whole is asked once, not with every row"""
     cdef float* y
     cdef int i, j
     if full:
@@ -222,20 +217,20 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
 
     between the bounds that are relu and relu6; `finish` applies any other. The sum runs in the
     order of taps and channels whatever the tile. y must not overlap a; it may be the residual.
-    A ``stream`` goes to memory, past the caches; many lines of y that are far are sent for first, so that
-    their pages have been found, too. ``t.ahead`` is sent for with every turn: a burst of requests would
-    have to be waited for, these are not. Nothing else in the loop asks or jumps: each question would
-    cost a twentieth of its time.
+    A ``stream`` goes to memory, past the caches. Lines of a distant y, where they are many, are sent for
+    before the sum: it takes long enough for them to come, and for their addresses to be translated.
+    ``t.ahead`` goes line by line, with every turn: a burst would be in the way of what the loop itself
+    reads. It makes no other choice but how many lines these are: each would cost it a twentieth of its time.
     """
     cdef int turn = unrolled(mr, nv)
-    cdef bint claims = not stream and mr * nv * VL > MANY * LINE and t.y_far
+    cdef bint claims = not stream and mr * nv * VL > MANY * LINE and t.y_distant
     cdef bint full = t.columns >= nv * VL
     cdef int sent = t.ahead_lines
     cdef Py_ssize_t ahead_step = t.ahead_step, apart = t.ahead_apart
     cdef vf acc[14 * 4]
     cdef const float* rows[14]
     cdef const float* panel
-    cdef const char* ahead = t.ahead if t.ahead != NULL else <const char*> t
+    cdef const char* ahead = t.ahead
     cdef Py_ssize_t depth = t.depth, rest = t.depth % turn, step = t.row_step, u, tap, n, _c
     cdef int i, k
     for n in range(t.count):
@@ -266,5 +261,5 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
                     multiply_row(mr, nv, gather, rows, step, depth - rest + k if gather else k,
                                  panel + k * nv * VL, acc)
             ahead += rest * ahead_step
-        finish_sums(mr, nv, gather, full, t, n, acc)
+        complete_sums(mr, nv, gather, full, t, n, acc)
         store_sums(mr, nv, gather, stream, full, t, n, acc)

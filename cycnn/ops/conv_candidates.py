@@ -242,7 +242,7 @@ def _emit_thin(c: Correlation, target: Target, reads: Reads, y: Buffer) -> None:
         row_blocks=math.ceil(c.rows.out_size / rows),
         activation=c.activation,
         stream=streams(target, y),
-        far=distant(reads.x, y),
+        distant=distant(reads.x, y),
         x_step=c.x_step,
         y_step=c.y_step,
     )
@@ -303,7 +303,7 @@ def _emit_direct(c: Correlation, target: Target, reads: Reads, y: Buffer) -> Non
         whole_rows=_cut_by_rows(c, nv, height),
         panels_first=panels_first or by_panel,
         panels_ahead=nbytes > NEAR_BYTES and not by_panel,
-        far=distant(reads.x, y),
+        distant=distant(reads.x, y),
         activation=c.activation,
         x_step=c.x_step,
         y_step=c.y_step,

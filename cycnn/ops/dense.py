@@ -116,7 +116,7 @@ TILES_OPTIONS = (4, 8, 16, 32, 64, 128)  # below one another in a block
 
 STREAM_BYTES = 2**24
 STREAM_OPTIONS = (2**22, 2**23, 2**24, 2**25, 2**60)
-DISTANT_BYTES = 2**20
+DISTANT_BYTES = 2**20  # of x and y: requests for what is nearer cost up to a fifth of a product's time
 
 
 def streams(target: Target, y: Buffer) -> bool:
@@ -128,7 +128,8 @@ def streams(target: Target, y: Buffer) -> bool:
 
 
 def distant(x: Buffer, y: Buffer) -> bool:
-    """Whether what a product reads and writes, but for weights, lies beyond the nearest caches."""
+    """Whether x and y together lie beyond the nearest caches; one that passes between parts of a plan counts
+    for the whole batch."""
     return x.nbytes + y.nbytes >= DISTANT_BYTES
 
 
@@ -200,7 +201,7 @@ def _emit_panels(target: Target, product: Product, problem: tuple, reads: Reads,
         panels_first=panels_first or by_panel,
         chained=by_panel,
         stream=streams(target, y),
-        far=distant(reads.x, y),
+        distant=distant(reads.x, y),
         **product.form,
     )
     packed = reads.pack(target, packing, nbytes, panels if by_panel else 0)
@@ -213,7 +214,9 @@ def _emit_narrow(target: Target, product: Product, problem: tuple, reads: Reads,
     packing, nbytes = narrow.pack(product.depth, product.columns, product.transposed)
     height = narrow.tile_height(product.columns)
     row_blocks, _ = product.blocks(target, problem, 1, height, nbytes)
-    kernel = narrow.multiply(*product.shape, row_blocks=row_blocks, **product.form)
+    kernel = narrow.multiply(
+        *product.shape, row_blocks=row_blocks, distant=distant(reads.x, y), **product.form
+    )
     reads.emit(target, kernel, reads.pack(target, packing, nbytes), y)
 
 
