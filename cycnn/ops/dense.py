@@ -116,7 +116,7 @@ TILES_OPTIONS = (4, 8, 16, 32, 64, 128)  # below one another in a block
 
 STREAM_BYTES = 2**24
 STREAM_OPTIONS = (2**22, 2**23, 2**24, 2**25, 2**60)
-DISTANT_BYTES = 2**20  # of x and y: requests for what is nearer cost up to a fifth of a product's time
+DISTANT_BYTES = 2**20  # of x and y; requests for what is nearer cost up to a fifth of the time
 
 
 def streams(target: Target, y: Buffer) -> bool:
