@@ -88,7 +88,7 @@ cdef void multiply(const Attributes* a, Multiply by_width, Tile* t, const float*
     """``rows`` rows times panels ``panel`` to ``last``, none of which is empty."""
     cdef Py_ssize_t width = a.nv * VL, tiles = tile_count(rows, tile_rows(a.nv)), p
     send_nothing(t)
-    if a.rows_ahead:     # the next rows of a
+    if a.rows_ahead:
         send_during(t, a.nv, <const char*> (x + rows * a.a_step), rows * a.a_step * sizeof(float),
                     tiles * a.depth * min(last - panel, <Py_ssize_t> SOON))
     t.panel = panels + panel * a.depth * width

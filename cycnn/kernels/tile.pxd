@@ -118,19 +118,20 @@ cdef inline void send_during(Tile* t, int nv, const char* ahead, Py_ssize_t nbyt
 
 
 cdef inline int starts(const int mr, const bint gather) noexcept nogil:
-    """How many addresses say where ``mr`` rows are: of every row, or of evenly spaced ones every third,
-    since an address of the machine adds a step once or twice."""
-    return mr if gather else (mr + 2) // 3
+    """How many addresses say where ``mr`` rows are: of every row, or of evenly spaced ones every fourth.
+    Those between are as far behind in each four: these distances move on with the channels, so that four
+    numbers do, however many rows there are."""
+    return mr if gather else (mr + 3) // 4
 
 
-cdef inline float element(const bint gather, const float** rows, Py_ssize_t step, int i,
+cdef inline float element(const bint gather, const float** rows, const Py_ssize_t* behind, int i,
                           Py_ssize_t c) noexcept nogil:
     """a[i][c]"""
-    return rows[i][c] if gather else rows[i // 3][i % 3 * step + c]
+    return rows[i][c] if gather else rows[i // 4][behind[i % 4] + c]
 
 
 cdef inline void multiply_row(const int mr, const int nv, const bint gather, const float** rows,
-                              Py_ssize_t step, Py_ssize_t c, const float* panel,
+                              const Py_ssize_t* behind, Py_ssize_t c, const float* panel,
                               vf* acc) noexcept nogil:
     """acc[i, :] += a[i][c] * panel[:], the fewer of rows and vectors held in registers"""
     cdef vf held[14]    # 4 at most: gcc warns of the branch that is not taken
@@ -138,7 +139,7 @@ cdef inline void multiply_row(const int mr, const int nv, const bint gather, con
     cdef int i, j
     if mr < nv:
         for i in range(mr):
-            held[i] = vset1(element(gather, rows, step, i, c))
+            held[i] = vset1(element(gather, rows, behind, i, c))
         for j in range(nv):
             x = vload(panel + j * VL)
             for i in range(mr):
@@ -147,7 +148,7 @@ cdef inline void multiply_row(const int mr, const int nv, const bint gather, con
         for j in range(nv):
             held[j] = vload(panel + j * VL)
         for i in range(mr):
-            x = vset1(element(gather, rows, step, i, c))
+            x = vset1(element(gather, rows, behind, i, c))
             for j in range(nv):
                 acc[i * nv + j] = vfma(x, held[j], acc[i * nv + j])
 
@@ -229,6 +230,7 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
     cdef Py_ssize_t ahead_step = t.ahead_step, apart = t.ahead_apart
     cdef vf acc[14 * 4]
     cdef const float* rows[14]
+    cdef Py_ssize_t behind[4]
     cdef const float* panel
     cdef const char* ahead = t.ahead
     cdef Py_ssize_t depth = t.depth, rest = t.depth % turn, step = t.row_step, u, tap, n, _c
@@ -243,10 +245,13 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
             panel = t.panel + tap * depth * nv * VL
             for i in range(starts(mr, gather)):
                 rows[i] = (t.rows[tap * t.rows_step + n * mr + i] + t.offset if gather
-                           else t.a + tap * t.tap_step + (n * mr + 3 * i) * step)
+                           else t.a + tap * t.tap_step + (n * mr + 4 * i) * step)
+            if not gather:
+                for i in range(4):
+                    behind[i] = i * step
             for _c in range(depth // turn):
                 for k in range(turn):
-                    multiply_row(mr, nv, gather, rows, step, _c * turn + k if gather else k,
+                    multiply_row(mr, nv, gather, rows, behind, _c * turn + k if gather else k,
                                  panel, acc)
                     panel += nv * VL
                     if turn > 1:
@@ -254,11 +259,11 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
                 send_lines(ahead, sent, apart)
                 ahead += turn * ahead_step
                 if not gather:
-                    for i in range(starts(mr, gather)):
-                        rows[i] += turn
+                    for i in range(4):
+                        behind[i] += turn
             for k in range(turn - 1):
                 if k < rest:
-                    multiply_row(mr, nv, gather, rows, step, depth - rest + k if gather else k,
+                    multiply_row(mr, nv, gather, rows, behind, depth - rest + k if gather else k,
                                  panel + k * nv * VL, acc)
             ahead += rest * ahead_step
         complete_sums(mr, nv, gather, full, t, n, acc)
