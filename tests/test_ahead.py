@@ -19,8 +19,8 @@ DIRECT = [
 ]
 PRODUCTS = [
     Convolution((2, 9, 8, 40), 600, window(1)),
-    Convolution((2, 3, 5, 2500), 40, window(1)),  # in three parts
-    Convolution((2, 9, 8, 40), 24, window(1)),  # narrow
+    Convolution((2, 3, 5, 2500), 64, window(1)),  # sums in three parts
+    Convolution((2, 9, 8, 40), 24, window(1)),  # narrow, where a vector has 16 lanes
     Convolution((2, 9, 14, 3), 64, window(3)),  # thin
 ]
 WINOGRAD = [

@@ -118,15 +118,15 @@ cdef inline void send_during(Tile* t, int nv, const char* ahead, Py_ssize_t nbyt
 
 
 cdef inline int starts(const int mr, const bint gather) noexcept nogil:
-    """How many addresses say where ``mr`` rows are: of every row, or of evenly spaced ones every fourth.
-    Those between are as far behind in each four: these distances move on with the channels, so that four
-    numbers do, however many rows there are."""
+    """How many addresses say where ``mr`` rows are: of every row, or of evenly spaced ones every fourth, at
+    its first channel. The rows of each four lie at the same distances behind it, which move on with the
+    channels: four numbers do, however many rows there are."""
     return mr if gather else (mr + 3) // 4
 
 
 cdef inline float element(const bint gather, const float** rows, const Py_ssize_t* behind, int i,
                           Py_ssize_t c) noexcept nogil:
-    """a[i][c]"""
+    """a[i][c], where c counts, unless rows are gathered, from the channel that ``behind`` has come to"""
     return rows[i][c] if gather else rows[i // 4][behind[i % 4] + c]
 
 
@@ -221,7 +221,7 @@ cdef inline void tile(const int mr, const int nv, const bint gather, const bint 
     A ``stream`` goes to memory, past the caches. Lines of a distant y, where they are many, are sent for
     before the sum: it takes long enough for them to come, and for their addresses to be translated.
     ``t.ahead`` goes line by line, with every turn: a burst would be in the way of what the loop itself
-    reads. It makes no other choice but how many lines these are: each would cost it a twentieth of its time.
+    reads. The loop asks only how many lines these are: any other question costs it a twentieth of its time.
     """
     cdef int turn = unrolled(mr, nv)
     cdef bint claims = not stream and mr * nv * VL > MANY * LINE and t.y_distant
